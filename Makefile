@@ -1,0 +1,43 @@
+# Everything needs only Python 3.11+ and make: the virtual environment is made on first use.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+export RAY_USAGE_STATS_ENABLED = 0
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help:  ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(STAMP): pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+.PHONY: setup demo demo-cold test check format chaos
+setup: $(STAMP)  ## make the virtual environment with the package in it
+
+demo: $(STAMP)  ## the main job: index a source tree while nodes are killed
+	$(BIN)/python examples/kill_nodes.py
+
+demo-cold: $(STAMP)  ## the main job, with the whole cluster killed in the middle
+	$(BIN)/python examples/kill_nodes.py --cold
+
+test: $(STAMP) check  ## lint, types and all tests but the long chaos runs
+	$(BIN)/python -m pytest -m "not chaos"
+
+check: $(STAMP)  ## lint and types; changes nothing
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP)  ## mend formatting and what lint can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+chaos: $(STAMP)  ## long runs with real kills
+	$(BIN)/python -m pytest -m chaos
