@@ -22,3 +22,15 @@ from __future__ import annotations
 
 class RayDurableError(Exception):
     """Base of every error that ray_durable raises."""
+
+
+class SettingError(RayDurableError):
+    """A setting has no such name, or a value that cannot be. Fields: `source` (name or variable), `value`, `reason`."""
+
+    def __init__(self, source: str, value: object, reason: str) -> None:
+        super().__init__(source, value, reason)
+        self.source, self.value, self.reason = source, value, reason
+
+    def __str__(self) -> str:
+        given = "" if self.value is None else f" = {self.value!r}"
+        return f"{self.source}{given}: {self.reason}."
