@@ -2,8 +2,9 @@
 
 Declares and counts; `actors.exporter` serves. A process has one `Metrics`, made with its node and host, which every
 sample carries. The instruments are ours, for two reasons: a host counts per batch, so a histogram must take one value
-`n` times at the cost of one, and a gauge or counter must be able to follow a plain number that the hot loop keeps anyway
-(`follow`). Adding takes 0.35 µs (prometheus_client with labels: 1.1 µs), and happens once per commit, not per yield.
+`n` times at the cost of one, and a gauge or counter must be able to follow a plain number that the hot loop keeps
+anyway (`follow`). Adding takes 0.35 µs (prometheus_client with labels: 1.1 µs), and happens once per commit, not once
+per yield.
 
 Labels never hold ids of coroutines. `function` is the one open label; beyond `FUNCTIONS_MAX` names, further ones are
 counted as `(other)`, so that generated functions cannot flood Prometheus.
