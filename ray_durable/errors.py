@@ -34,3 +34,114 @@ class SettingError(RayDurableError):
     def __str__(self) -> str:
         given = "" if self.value is None else f" = {self.value!r}"
         return f"{self.source}{given}: {self.reason}."
+
+
+class StoreError(RayDurableError):
+    """The object store could not do what was asked. Fields: `operation`, `name` (the object), `reason`."""
+
+    def __init__(self, operation: str, name: str, reason: str) -> None:
+        super().__init__(operation, name, reason)
+        self.operation, self.name, self.reason = operation, name, reason
+
+    def __str__(self) -> str:
+        return f"{self.operation} of {self.name!r} in the store: {self.reason}."
+
+
+class AlreadyExists(StoreError):
+    """A create-only put met an object of that name."""
+
+    def __init__(self, operation: str, name: str, reason: str = "an object of that name exists") -> None:
+        super().__init__(operation, name, reason)
+
+
+class NotFoundError(StoreError):
+    """The store has no object of that name."""
+
+    def __init__(self, operation: str, name: str, reason: str = "no such object") -> None:
+        super().__init__(operation, name, reason)
+
+
+class StoreFullError(StoreError):
+    """The store has no room, or may not be written to. What was durable stays; nothing was half-written."""
+
+
+class DamagedError(StoreError):
+    """An object fails its checksum, its signature or its form, and nothing of it is loaded.
+
+    Fields: those of `StoreError`, `offset` (bytes into the object; -1: the whole), `coroutines` (ids that it concerns,
+    as far as they can still be read).
+    """
+
+    def __init__(
+        self, operation: str, name: str, reason: str, offset: int = -1, coroutines: tuple[str, ...] = ()
+    ) -> None:
+        super().__init__(operation, name, reason)
+        self.args = (operation, name, reason, offset, coroutines)
+        self.offset, self.coroutines = offset, coroutines
+
+    def __str__(self) -> str:
+        where = f" at byte {self.offset}" if self.offset >= 0 else ""
+        who = f" It concerns {', '.join(self.coroutines[:5])}." if self.coroutines else ""
+        return f"{self.name!r} is damaged{where}: {self.reason}. Nothing of it was loaded.{who}"
+
+
+class UnsafeStoreError(StoreError):
+    """The store let two writers create one object: a log there could not be fenced, so nothing was begun."""
+
+
+class FencedError(RayDurableError):
+    """This writer's log was ended by another, and it can write or release nothing more.
+
+    Fields: `writer` (whose log), `by` (who sealed it, or wrote under its name), `number` (of the segment that met it).
+    """
+
+    def __init__(self, writer: str, by: str, number: int) -> None:
+        super().__init__(writer, by, number)
+        self.writer, self.by, self.number = writer, by, number
+
+    def __str__(self) -> str:
+        return (
+            f"The log {self.writer!r} was taken over by {self.by!r} at segment {self.number}. What was acknowledged "
+            "before stands, and its coroutines go on elsewhere; end this process."
+        )
+
+
+class LogStoppedError(RayDurableError):
+    """The log's store failed for too long; what was not acknowledged is not durable. Fields: `writer`, `reason`."""
+
+    def __init__(self, writer: str, reason: str) -> None:
+        super().__init__(writer, reason)
+        self.writer, self.reason = writer, reason
+
+    def __str__(self) -> str:
+        return (
+            f"The log {self.writer!r} stopped: {self.reason}. What was acknowledged stands; "
+            "seal this log and adopt its coroutines elsewhere once the store works again."
+        )
+
+
+class CannotSaveError(RayDurableError):
+    """A value in a coroutine's state cannot be pickled; the checkpoint before stands.
+
+    Fields: `path` (to the value: `locals.clients[3].sock`), `type_name`, `reason`, and, as far as known, `function`,
+    `filename`, `lineno` of the frame that holds it.
+    """
+
+    def __init__(
+        self, path: str, type_name: str, reason: str, function: str = "", filename: str = "", lineno: int = 0
+    ) -> None:
+        super().__init__(path, type_name, reason, function, filename, lineno)
+        self.path, self.type_name, self.reason = path, type_name, reason
+        self.function, self.filename, self.lineno = function, filename, lineno
+
+    @property
+    def variable(self) -> str:
+        """The local that leads to the value."""
+        return self.path.removeprefix("locals.").partition(".")[0].partition("[")[0]
+
+    def __str__(self) -> str:
+        where = f"{self.filename}:{self.lineno}, {self.function}(): " if self.filename else ""
+        return (
+            f"{where}{self.path} is a {self.type_name}, which cannot be pickled ({self.reason}). The checkpoint before "
+            f"stands. Create {self.variable!r} inside the code that uses it, or delete it before this yield point."
+        )

@@ -1,0 +1,86 @@
+"""The names of the objects in a store; PROTOCOL's table as functions."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from ray_durable.checkpoint.stores import Store
+from ray_durable.errors import AlreadyExists, StoreError
+
+LOGS = "logs/"
+WRITER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+@-]{0,199}\Z")
+NUMBER = re.compile(r"(base-)?([0-9]{16})\Z")
+
+
+def log_prefix(writer: str) -> str:
+    """Raises: StoreError for a writer whose name cannot be a folder's."""
+    if not WRITER.match(writer):
+        raise StoreError("use", writer, "not a writer's name: letters, digits and ._=+@- only, at most 200")
+    return f"{LOGS}{writer}/"
+
+
+def segment_name(writer: str, number: int) -> str:
+    return f"{log_prefix(writer)}{number:016d}"
+
+
+def base_name(writer: str, number: int) -> str:
+    return f"{log_prefix(writer)}base-{number:016d}"
+
+
+def part_name(writer: str, part: str) -> str:
+    return f"{log_prefix(writer)}parts/{part}"
+
+
+def chunk_name(writer: str, chunk: str) -> str:
+    return f"{log_prefix(writer)}chunks/{chunk}"
+
+
+@dataclass(frozen=True, slots=True)
+class LogObject:
+    """What a name under a log's folder says. `number` is a segment's, or the first that a base does not cover."""
+
+    number: int
+    base: bool
+
+
+def parse_log_object(leaf: str) -> LogObject | None:
+    """The part of a name behind the log's folder; None for parts, chunks and what is not ours."""
+    found = NUMBER.match(leaf)
+    return LogObject(int(found[2]), found[1] is not None) if found else None
+
+
+def writers(store: Store) -> list[str]:
+    """Every log in the store, by its writer's name, sorted."""
+    return store.folders(LOGS)
+
+
+def claim(store: Store, prefix: str, data: bytes) -> int:
+    """Create the next of the numbered objects `prefix<n>` (`cluster/`, `controller/`), and return its number.
+
+    Numbers begin at 1 and are created in order, each by one claimer only, however many race. When an error leaves open
+    whether ours was made, the object is read back: give each claimer's `data` something unique.
+    Raises: StoreError when the store fails three times in a row.
+    Example: term = claim(store, "controller/", incarnation.encode())
+    """
+    number = max((n for n, _ in claims(store, prefix)), default=0) + 1
+    failures = 0
+    while True:
+        name = f"{prefix}{number:08d}"
+        try:
+            store.create(name, data)
+            return number
+        except AlreadyExists:
+            if store.read(name) == data:
+                return number
+            number += 1
+        except StoreError:
+            failures += 1
+            if failures == 3:
+                raise
+
+
+def claims(store: Store, prefix: str) -> list[tuple[int, str]]:
+    """The claimed numbers under `prefix` with the names of their objects, in order."""
+    found = ((listed.name.removeprefix(prefix), listed.name) for listed in store.list(prefix))
+    return sorted((int(leaf), name) for leaf, name in found if leaf.isdecimal())
