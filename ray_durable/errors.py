@@ -14,6 +14,12 @@ as `args`, so that an error survives pickle and a trip through Ray.
     │   ├── DamagedError             an object fails its checksum or signature
     │   └── UnsafeStoreError         the store lets two writers create one object
     ├── FencedError                  this writer's log was sealed by another
+    ├── NotConnectedError            this process has no controller to talk to
+    ├── NoSuchCoroutineError         no coroutine of that name or id
+    ├── NameTakenError               an unfinished coroutine has that name
+    ├── StaleTermError               a command of a controller that was replaced
+    ├── StorageInUseError            another live cluster works on this storage
+    ├── CoroutineCancelledError      what a cancelled coroutine's result is
     └── ...                          see each class
 """
 
@@ -145,3 +151,82 @@ class CannotSaveError(RayDurableError):
             f"{where}{self.path} is a {self.type_name}, which cannot be pickled ({self.reason}). The checkpoint before "
             f"stands. Create {self.variable!r} inside the code that uses it, or delete it before this yield point."
         )
+
+
+# ---------------------------------------------------------------- coroutines and their cluster
+
+
+class NotConnectedError(RayDurableError):
+    """Something needs a cluster with a controller, and this process is not connected to one."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.what = what
+
+    def __str__(self) -> str:
+        return f"{self.what} needs a running ray_durable: call ray_durable.init() first."
+
+
+class NoSuchCoroutineError(RayDurableError):
+    """No coroutine has this name or id, or its retention is over. Fields: `name`, `reason`."""
+
+    def __init__(self, name: str, reason: str = "no coroutine has this name or id") -> None:
+        super().__init__(name, reason)
+        self.name, self.reason = name, reason
+
+    def __str__(self) -> str:
+        return f"{self.name!r}: {self.reason}."
+
+
+class NameTakenError(RayDurableError):
+    """An unfinished coroutine has this name. Fields: `name`, `id` (of that one)."""
+
+    def __init__(self, name: str, id: str) -> None:
+        super().__init__(name, id)
+        self.name, self.id = name, id
+
+    def __str__(self) -> str:
+        return (
+            f"a coroutine named {self.name!r} is not finished (id {self.id}). Nothing was started. Choose another name, "
+            f"or get that one with get_if_exists=True or ray_durable.get_handle({self.name!r})."
+        )
+
+
+class StaleTermError(RayDurableError):
+    """A command came from a controller that another one has replaced. Fields: `given`, `current`."""
+
+    def __init__(self, given: int, current: int) -> None:
+        super().__init__(given, current)
+        self.given, self.current = given, current
+
+    def __str__(self) -> str:
+        return f"this command is of term {self.given}, but term {self.current} leads: it was not carried out."
+
+
+class StorageInUseError(RayDurableError):
+    """Another live cluster works on this storage. Fields: `storage`, `cluster`."""
+
+    def __init__(self, storage: str, cluster: str) -> None:
+        super().__init__(storage, cluster)
+        self.storage, self.cluster = storage, cluster
+
+    def __str__(self) -> str:
+        return (
+            f"{self.storage} is in use by another live cluster ({self.cluster}). Nothing was changed. Use another storage "
+            f"prefix, stop that cluster, or pass takeover=True to take its coroutines over now."
+        )
+
+
+class CoroutineCancelledError(RayDurableError):
+    """The coroutine was cancelled: what `ray.get` raises for it. Fields: `id`."""
+
+    def __init__(self, id: str) -> None:
+        super().__init__(id)
+        self.id = id
+
+    def __str__(self) -> str:
+        return f"coroutine {self.id} was cancelled."
+
+
+class CoroutineCancelled(BaseException):
+    """Thrown into a cancelled coroutine at its yield point, so that its `finally` blocks run. Not for catching."""

@@ -1,0 +1,396 @@
+"""One event loop, many coroutines: a host's heart, without Ray.
+
+The engine advances ready coroutines in turns, gathers a checkpoint of each into the log, and lets a coroutine go on only
+when that checkpoint is durable. Whatever a step releases (a result, a streamed value, an answer to a sender) is
+released by the same durable commit. Invariant: once the log is fenced, nothing more is run or released.
+
+All methods are called on the loop's thread. How object references are awaited is `refs`' business, who may own what
+the controller's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from ray_durable.actors.arranging import arrangers, take_message
+from ray_durable.actors.driving import AsyncDriver
+from ray_durable.actors.hosted import Answered, Hosted, Leaving
+from ray_durable.actors.mailbox import Message
+from ray_durable.actors.outcomes import Ending, Finished
+from ray_durable.actors.runqueue import Timers, Wakeup
+from ray_durable.actors.tally import Tally
+from ray_durable.actors.transfer import Transfer
+from ray_durable.checkpoint.codec import dumps
+from ray_durable.checkpoint.record import Kind
+from ray_durable.clock import SYSTEM_CLOCK, Clock
+from ray_durable.compiler import discard
+from ray_durable.errors import CannotSaveError, CoroutineCancelled
+from ray_durable.operations import Emit, Request
+from ray_durable.runner import Branch, Coroutine, Outcome
+
+__all__ = ["Engine"]
+
+ENDINGS: dict[Ending, Kind] = {
+    "completed": Kind.COMPLETED,
+    "failed": Kind.FAILED,
+    "cancelled": Kind.CANCELLED,
+}
+
+
+class Engine:
+    """Runs coroutines over one log. `log` has the writer's interface of `checkpoint.log.Log`; its `on_durable` must be
+    this engine's `on_durable`. `turn_size` bounds how many coroutines one turn of the loop advances."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        tally: Tally,
+        turn_size: int = 128,
+        clock: Clock = SYSTEM_CLOCK,
+        on_finished: Callable[[Finished], None],
+    ) -> None:
+        self.loop = loop
+        self.log: Any = None  # set by whoever opens it with `on_durable`
+        self.clock = clock
+        self.tally = tally
+        self.turn_size = turn_size
+        self.on_finished = on_finished
+        self.coroutines: dict[str, Hosted] = {}
+        self.ready: deque[Wakeup] = deque()
+        self.timers = Timers()
+        self.alarm: asyncio.TimerHandle | None = None
+        self.scheduled = False
+        self.paused = False
+        self.stopped = False
+        self.turns = 0
+        self.arrangers: dict[type[Request], Callable[[Engine, Branch, Any], None]] = dict(arrangers())
+
+    # ------------------------------------------------------------ turns
+
+    def schedule(self) -> None:
+        """Have a turn soon; every change that makes something ready or gathers a record calls this."""
+        if not self.scheduled and not self.stopped:
+            self.scheduled = True
+            self.loop.call_soon(self.turn)
+
+    def turn(self) -> None:
+        """Advance some ready coroutines, then commit what has gathered."""
+        self.scheduled = False
+        self.turns += 1
+        if self.stopped:
+            return
+        if not self.paused:
+            ready, step = self.ready, self.step
+            for _ in range(min(self.turn_size, len(ready))):
+                step(*ready.popleft())
+        self.log.commit()
+        if self.ready and not self.paused:
+            self.schedule()
+
+    def step(self, branch: Branch, value: Any, error: BaseException | None) -> None:
+        """Run one branch to its next request or end."""
+        if branch.coroutine.host is None:
+            return  # its coroutine has ended or left since it became ready
+        if branch.is_async:
+            if branch.driver is None:
+                branch.driver = AsyncDriver(branch, self.stepped, self.loop)
+            branch.driver.wake(value, error)
+        else:
+            self.stepped(branch, *branch.step(value, error))
+
+    def stepped(self, branch: Branch, outcome: Outcome, answer: Any) -> None:
+        """What follows a step: a checkpoint, or the branch's end."""
+        coroutine = branch.coroutine
+        if coroutine.host is None:
+            return  # it was let go while an asyncio task still drove it
+        if outcome is Outcome.SUSPENDED:
+            self.save(branch)
+        elif branch.number:
+            for waiting in coroutine.finish_branch(branch, outcome is Outcome.RETURNED, answer):
+                if waiting.parked:
+                    self.wake(waiting, coroutine.take_joined(waiting))
+        elif outcome is Outcome.RETURNED:
+            self.returned(coroutine.host, answer)
+        else:
+            self.raised(coroutine.host, answer)
+        if coroutine.spawned:
+            spawned, coroutine.spawned = coroutine.spawned, []
+            for started in spawned:
+                self.wake(started, None)
+        if not self.scheduled:
+            self.schedule()
+
+    def save(self, branch: Branch) -> None:
+        """Gather a checkpoint; the branch's request is carried out once it is durable."""
+        coroutine = branch.coroutine
+        hosted: Hosted = coroutine.host
+        item = None
+        try:
+            if type(branch.request) is Emit:
+                item = hosted.emit(branch)
+            state = hosted.state()
+        except CannotSaveError as refusal:
+            if item is not None:
+                hosted.items.pop()
+                hosted.marks.emitted -= 1
+            self.tally.cannot_save(hosted.header.function)
+            self.wake(branch, None, refusal)
+            return
+        coroutine.seq += 1
+        coroutine.derived = 0
+        marks = b"" if hosted.plain else hosted.marks.pack()
+        if item is not None:
+            self.log.append(coroutine.id, hosted.epoch, item[0], Kind.ITEM, item[1])
+        if hosted.last is not None:
+            hosted.last = ("frames", state)
+        self.tally.checkpoint(hosted.header.function, len(state))
+        self.log.append(coroutine.id, hosted.epoch, coroutine.seq, Kind.CHECKPOINT, state, branch, marks)
+
+    def on_durable(self, tokens: list[Any]) -> None:
+        """One commit is durable: everything that waited for it goes on, in order."""
+        if self.stopped:
+            return
+        self.tally.committed(len(tokens))
+        arrange = self.arrange
+        for token in tokens:
+            if type(token) is Branch:
+                arrange(token)
+            elif token is not None:
+                token()
+        if self.ready:
+            self.schedule()
+
+    # ------------------------------------------------------------ waiting and waking
+
+    def arrange(self, branch: Branch) -> None:
+        """Carry out what `branch` asks for, its checkpoint being durable."""
+        hosted: Hosted | None = branch.coroutine.host
+        if hosted is None:
+            return
+        branch.parked = True
+        if hosted.leaving is not None and self.try_leave(hosted):
+            return
+        if hosted.cancelling is not None and branch.number == 0:
+            cancelling, hosted.cancelling = hosted.cancelling, None
+            self.wake(branch, None, cancelling)
+            return
+        request = branch.request
+        if request is None:  # it had not begun, or awaited something foreign: that is evaluated again
+            self.wake(branch, None)
+        elif type(request) is Answered:
+            self.wake(branch, request.value, request.error)
+        else:
+            self.arrangers[type(request)](self, branch, request)
+
+    def wake(self, branch: Branch, value: Any, error: BaseException | None = None) -> None:
+        """The branch has its answer: run it in a coming turn."""
+        branch.parked = False
+        if branch.coroutine.others and branch.request is not None:
+            # Another branch's checkpoint may come before this one has taken its answer.
+            branch.request = Answered(value, error)
+        self.ready.append((branch, value, error))
+        if not self.scheduled:
+            self.schedule()
+
+    def wake_if(self, branch: Branch, request: Request, value: Any, error: BaseException | None = None) -> None:
+        """Wake `branch` if it still waits for `request`: timers and references may answer late."""
+        if branch.parked and branch.request is request and branch.coroutine.host is not None:
+            self.wake(branch, value, error)
+
+    def at(self, until: float, action: Callable[[], None]) -> None:
+        """Call `action` at `until`, in seconds since the epoch."""
+        self.timers.add(until, action)
+        self.set_alarm()
+
+    def set_alarm(self) -> None:
+        due = self.timers.next()
+        if due is None or self.stopped:
+            return
+        delay = max(0.0, due - self.clock.now())
+        if self.alarm is not None:
+            if self.alarm.when() <= self.loop.time() + delay:
+                return
+            self.alarm.cancel()
+        self.alarm = self.loop.call_later(delay, self.ring)
+
+    def ring(self) -> None:
+        self.alarm = None
+        for action in self.timers.due(self.clock.now()):
+            action()
+        self.set_alarm()
+
+    # ------------------------------------------------------------ coming, going and ending
+
+    def adopt(self, transfer: Transfer, adopted: Callable[[], None]) -> None:
+        """Take a coroutine over: commit `adopted`, then run it. `adopted` is called when that is durable.
+
+        One that cannot be built fails with the reason; one that is here already at this epoch is not taken twice."""
+        id, epoch = transfer.header.id, transfer.epoch
+        known = self.coroutines.get(id)
+        if known is not None and known.epoch >= epoch:
+            known.when_adopted(adopted)
+            return
+        try:
+            hosted = Hosted.from_transfer(transfer)
+            broken = None
+        except Exception as error:
+            hosted, broken = Hosted(transfer.header, Coroutine(id), epoch, transfer.marks), error
+        hosted.when_adopted(adopted)
+        self.coroutines[id] = hosted
+        self.tally.adopted(hosted.header.function, begun=transfer.form == "call")
+
+        def begin() -> None:
+            hosted.adopted()
+            if broken is None:
+                self.begin(hosted)
+            else:
+                self.end(hosted, "failed", broken)
+
+        self.log.append(id, epoch, transfer.seq, Kind.ADOPTED, transfer.encode(), begin, transfer.marks.pack())
+        self.schedule()
+
+    def begin(self, hosted: Hosted) -> None:
+        """Set every branch going: at its request, or from its start."""
+        coroutine = hosted.coroutine
+        for branch in coroutine.branches():
+            outcomes = coroutine.take_joined(branch)
+            if outcomes is not None:
+                branch.parked = True
+                self.wake(branch, outcomes)
+            else:
+                self.arrange(branch)
+
+    def returned(self, hosted: Hosted, value: Any) -> None:
+        self.end(hosted, "completed", value)
+
+    def raised(self, hosted: Hosted, error: BaseException) -> None:
+        """Run it again from its last checkpoint if its options say so, else it has failed."""
+        if isinstance(error, CoroutineCancelled | asyncio.CancelledError):
+            self.end(hosted, "cancelled", error)
+        elif hosted.last is not None and hosted.marks.retried < hosted.header.max_retries:
+            form, state = hosted.last
+            hosted.marks.retried += 1
+            self.tally.retried()
+            hosted.coroutine.host = None
+            again = Hosted.from_transfer(replace(hosted.transfer(hosted.epoch, "", state), form=form))
+            again.plain = False
+            again.adopted()
+            self.coroutines[hosted.header.id] = again
+            self.begin(again)
+        else:
+            self.end(hosted, "failed", error)
+
+    def end(self, hosted: Hosted, ending: Ending, value: Any) -> None:
+        """Make the outcome durable, then tell of it."""
+        try:
+            payload = dumps(value)
+        except CannotSaveError as refusal:
+            ending, payload = "failed", dumps(refusal)
+        header = hosted.header
+        hosted.coroutine.seq += 1
+        finished = Finished(header.id, hosted.epoch, ending, payload, hosted.marks.emitted)
+        for branch in hosted.coroutine.others.values():  # its `gather` gave up on them
+            if branch.driver is not None:
+                branch.driver.stop()
+            discard(branch.root)
+        hosted.coroutine.host = None
+        self.tally.ended(header.function, ending)
+
+        def release() -> None:
+            if self.coroutines.get(header.id) is hosted:
+                del self.coroutines[header.id]
+            if hosted.leaving is not None:
+                hosted.leaving.done(None)
+            hosted.visible = hosted.marks.emitted
+            self.on_finished(finished)
+
+        self.log.append(
+            header.id, hosted.epoch, hosted.coroutine.seq, ENDINGS[ending], payload, release, hosted.marks.pack()
+        )
+
+    def release(self, id: str, leaving: Leaving) -> None:
+        """Let a coroutine go at its next yield point; `leaving.done` gets its transfer, or None if it is not here (any
+        more), once `moved` is durable."""
+        hosted = self.coroutines.get(id)
+        if hosted is None or hosted.coroutine.host is None or hosted.leaving is not None:
+            leaving.done(None)
+            return
+        hosted.leaving = leaving
+        self.try_leave(hosted)
+
+    def try_leave(self, hosted: Hosted) -> bool:
+        """Part with the coroutine if all its branches stand at durable yield points."""
+        leaving, coroutine = hosted.leaving, hosted.coroutine
+        assert leaving is not None
+        branches = coroutine.branches()
+        if hosted.events > hosted.marks.events:
+            return False  # a message is on its way into the log
+        if not all(branch.parked or (branch.is_async and branch.request is None) for branch in branches):
+            return False
+        coroutine.seq += 1
+        transfer = hosted.transfer(leaving.epoch, leaving.to, hosted.state())
+        coroutine.host = None
+        for branch in branches:
+            if branch.driver is not None:
+                branch.driver.stop()
+        coroutine.let_go()
+        del self.coroutines[hosted.header.id]
+        self.log.append(
+            hosted.header.id,
+            leaving.epoch,
+            transfer.seq,
+            Kind.MOVED,
+            transfer.encode(),
+            lambda: leaving.done(transfer),
+            hosted.marks.pack(),
+        )
+        self.schedule()
+        return True
+
+    def cancel(self, id: str, error: BaseException) -> bool:
+        """Throw `error` into the coroutine at its current or next yield point. Whether it is here."""
+        hosted = self.coroutines.get(id)
+        if hosted is None or hosted.coroutine.host is None:
+            return False
+        main = hosted.coroutine.main
+        if main.parked:
+            self.wake(main, None, error)
+        else:
+            hosted.cancelling = error
+        return True
+
+    def deliver(self, id: str, message: Message, payload: bytes, accepted: Callable[[bool], None]) -> None:
+        """Make a message durable, then put it in the coroutine's mailbox. `accepted(False)`: it does not live here."""
+        hosted = self.coroutines.get(id)
+        if hosted is None or hosted.coroutine.host is None or hosted.leaving is not None:
+            accepted(False)
+            return
+        if hosted.mailbox is not None and not hosted.mailbox.is_new(message):
+            accepted(True)
+            return
+        hosted.events += 1
+        number = hosted.events
+
+        def arrived() -> None:
+            hosted.apply_event(number, payload)
+            accepted(True)
+            if hosted.coroutine.host is None or (hosted.leaving is not None and self.try_leave(hosted)):
+                return
+            for branch in hosted.coroutine.branches():
+                if branch.parked:
+                    take_message(self, branch)
+
+        self.log.append(id, hosted.epoch, number, Kind.EVENT, payload, arrived)
+        self.schedule()
+
+    def stop(self) -> None:
+        """Run and release nothing more, for good."""
+        self.stopped = True
+        self.ready.clear()
+        if self.alarm is not None:
+            self.alarm.cancel()

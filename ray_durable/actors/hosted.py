@@ -1,0 +1,178 @@
+"""One coroutine on a host: the runner's part, and what the host knows besides."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ray_durable.actors.mailbox import Mailbox, Message
+from ray_durable.actors.transfer import Header, Marks, Transfer
+from ray_durable.checkpoint.codec import dumps, loads
+from ray_durable.operations import Emit, Request
+from ray_durable.runner import Branch, Coroutine, start
+
+__all__ = ["Answered", "Emitted", "Hosted", "Leaving"]
+
+
+class Emitted(Request):
+    """The value of this yield is in an `item` record already; go on when the reader's backlog allows."""
+
+    __slots__ = ()
+
+
+class Answered(Request):
+    """What the branch waited for is here, but the branch has not taken it yet."""
+
+    __slots__ = ("error", "value")
+
+    def __init__(self, value: Any, error: BaseException | None) -> None:
+        self.value = value
+        self.error = error
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Answered, (self.value, self.error)
+
+
+@dataclass(slots=True)
+class Leaving:
+    """The coroutine is to be let go at its next yield point; `done` gets the transfer once that is durable."""
+
+    epoch: int
+    to: str
+    done: Callable[[Transfer | None], None]
+
+
+class Hosted:
+    """What a host keeps of one coroutine."""
+
+    __slots__ = (
+        "adoption",
+        "blocked",
+        "cancelling",
+        "coroutine",
+        "epoch",
+        "events",
+        "header",
+        "items",
+        "last",
+        "leaving",
+        "mailbox",
+        "marks",
+        "plain",
+        "readers",
+        "visible",
+    )
+
+    def __init__(self, header: Header, coroutine: Coroutine, epoch: int, marks: Marks) -> None:
+        self.header = header
+        self.coroutine = coroutine
+        self.epoch = epoch
+        self.marks = marks
+        self.mailbox: Mailbox | None = None
+        self.events = marks.events  # number of the newest event, durable or on its way
+        self.items: deque[tuple[int, bytes]] = deque()  # streamed values that nobody has read
+        self.visible = marks.emitted  # streamed values that are durable
+        self.readers: list[Callable[[], None]] = []
+        self.blocked: Branch | None = None  # waits for the reader to catch up
+        self.leaving: Leaving | None = None
+        self.cancelling: BaseException | None = None
+        self.last: tuple[str, bytes] | None = None  # form and state to run again from, kept for those that may retry
+        self.adoption: list[Callable[[], None]] | None = []  # to be called once `adopted` is durable; None: it is
+        self.plain = True  # nothing streams, nothing arrives: the marks need not be written
+        coroutine.host = self
+
+    @classmethod
+    def from_transfer(cls, transfer: Transfer) -> Hosted:
+        """Build or rebuild the coroutine; nothing of it runs yet.
+
+        Raises: whatever unpickling user data raises; TypeError when the call does not fit its function."""
+        header, identity = transfer.header, {"name": transfer.header.name, "epoch": transfer.epoch, "seq": transfer.seq}
+        mailbox = None
+        if transfer.form == "call":
+            coroutine = Coroutine.begin(header.id, start(*loads(transfer.state)), **identity)
+        else:
+            state, *more = loads(transfer.state)
+            coroutine = Coroutine.resume(header.id, state, **identity)
+            if more:
+                letters, transfer.marks.emitted, transfer.marks.retried = more
+                mailbox = None if letters is None else Mailbox.decode(letters)
+        hosted = cls(header, coroutine, transfer.epoch, transfer.marks)
+        hosted.mailbox = mailbox
+        hosted.items.extend(transfer.items)
+        hosted.visible = max([transfer.marks.emitted, *(index + 1 for index, _ in transfer.items)])
+        hosted.plain = not any(transfer.marks.numbers())
+        for number, payload in transfer.events:
+            hosted.apply_event(number, payload)
+        if header.retry_exceptions:
+            hosted.last = (transfer.form, transfer.state)
+        return hosted
+
+    def when_adopted(self, action: Callable[[], None]) -> None:
+        """Call `action` once this host's adoption is durable."""
+        if self.adoption is None:
+            action()
+        else:
+            self.adoption.append(action)
+
+    def adopted(self) -> None:
+        """The adoption is durable."""
+        actions, self.adoption = self.adoption or [], None
+        for action in actions:
+            action()
+
+    def apply_event(self, number: int, payload: bytes) -> None:
+        """Bring a durable event into the state."""
+        self.plain = False
+        self.events = max(self.events, number)
+        self.marks.events = max(self.marks.events, number)
+        message = loads(payload)
+        if isinstance(message, Message):
+            if self.mailbox is None:
+                self.mailbox = Mailbox()
+            self.mailbox.put(message)
+
+    def state(self) -> bytes:
+        """The pickled state of all branches, the mailbox and what the log's marks leave out.
+
+        Raises: CannotSaveError."""
+        if self.plain:
+            return dumps((self.coroutine.state(),))
+        letters = None if self.mailbox is None else self.mailbox.encode()
+        return dumps((self.coroutine.state(), letters, self.marks.emitted, self.marks.retried))
+
+    def emit(self, branch: Branch) -> tuple[int, bytes]:
+        """Take the value that `branch` yields out of its request: index and payload of the `item` record."""
+        request = branch.request
+        assert isinstance(request, Emit)
+        payload = dumps(request.value)
+        index = self.marks.emitted
+        self.marks.emitted += 1
+        self.items.append((index, payload))
+        self.plain = False
+        branch.request = Emitted()
+        return index, payload
+
+    def is_backlogged(self) -> bool:
+        """Whether the reader is so far behind that the stream should wait."""
+        limit = self.header.unread_max
+        return limit >= 0 and self.visible - self.marks.read >= max(1, limit)
+
+    def reader_has(self, index: int) -> None:
+        """The reader has all values below `index`: they need not be kept."""
+        while self.items and self.items[0][0] < index:
+            self.items.popleft()
+        self.marks.read = max(self.marks.read, index)
+
+    def transfer(self, epoch: int, to: str, state: bytes) -> Transfer:
+        return Transfer(
+            header=self.header,
+            form="frames",
+            state=state,
+            epoch=epoch,
+            seq=self.coroutine.seq,
+            to=to,
+            marks=self.marks,
+            items=tuple(self.items),
+        )

@@ -1,0 +1,207 @@
+"""Advances one coroutine by one request: plain data in, plain data out.
+
+A coroutine is a main branch and those that `gather` and its kin run beside it; a branch is a native generator or
+coroutine object and the request that it waits for. The runner sends a value in and says what came of it; who carries
+out the request (a host, a test harness) is not its concern. It knows neither Ray nor a store.
+
+A coroutine's state is all its branches, pickled together, so that what they share stays shared.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Callable
+from enum import IntEnum
+from typing import Any
+
+from ray_durable.compiler import discard, durable, twin_of
+from ray_durable.current import entered
+from ray_durable.operations import Emit, Join, Request, Spawn, Suspended
+
+__all__ = ["Branch", "Coroutine", "Outcome", "start"]
+
+
+class Outcome(IntEnum):
+    """What one step of a branch has come to."""
+
+    SUSPENDED = 0  # it waits for a request
+    RETURNED = 1
+    RAISED = 2
+    FOREIGN = 3  # it awaits something of asyncio's: whoever drives it hands that on to a real task
+
+
+class Branch:
+    """One line of control within a coroutine."""
+
+    __slots__ = ("coroutine", "driver", "is_async", "number", "parked", "request", "root", "send", "throw")
+
+    def __init__(self, coroutine: Coroutine, number: int, root: Any, request: Request | None = None) -> None:
+        self.coroutine = coroutine
+        self.number = number
+        self.root = root
+        self.request = request
+        self.send = root.send
+        self.throw = root.throw
+        self.is_async = inspect.iscoroutine(root)
+        self.driver: Any = None  # a host keeps here what drives an async branch
+        self.parked = False  # a host sets it while the branch waits for its request, checkpoint durable
+
+    def step(self, value: Any = None, error: BaseException | None = None) -> tuple[Outcome, Any]:
+        """Send `value` in (or throw `error`) and run to the next request, foreign await, or end."""
+        coroutine = self.coroutine
+        entered.identity = coroutine
+        try:
+            while True:
+                if error is None:
+                    answer = self.send(value)
+                else:
+                    answer = self.throw(error)
+                    error = None
+                if isinstance(answer, Request):
+                    if type(answer) is Spawn:
+                        value = coroutine.spawn(answer.roots)
+                        continue
+                    self.request = answer
+                    return Outcome.SUSPENDED, answer
+                if self.is_async:
+                    self.request = None
+                    return Outcome.FOREIGN, answer
+                self.request = answer = Emit(answer)
+                return Outcome.SUSPENDED, answer
+        except StopIteration as stop:
+            self.request = None
+            return Outcome.RETURNED, stop.value
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as raised:
+            self.request = None
+            return Outcome.RAISED, raised
+        finally:
+            entered.identity = None
+
+
+class Coroutine:
+    """One running instance of a durable function: its branches, and what identifies it to user code."""
+
+    __slots__ = ("__weakref__", "calls", "derived", "done", "epoch", "host", "id", "main", "name", "others", "seq", "spawned")
+
+    def __init__(self, id: str, *, name: str | None = None, epoch: int = 0, seq: int = 0) -> None:
+        self.id = id
+        self.name = name
+        self.epoch = epoch
+        self.seq = seq
+        self.derived = 0  # keys handed out since the last checkpoint
+        self.main: Branch
+        self.others: dict[int, Branch] = {}
+        self.done: dict[int, tuple[bool, Any]] = {}  # outcomes of branches that nobody has joined yet
+        self.spawned: list[Branch] = []  # started by the last step, not yet driven
+        self.calls: Any = None  # kept for the layer above: how this coroutine's object references were made
+        self.host: Any = None  # the layer above's own record of it
+
+    @classmethod
+    def begin(cls, id: str, root: Any, **identity: Any) -> Coroutine:
+        """A coroutine that has not run yet; `root` is what `start` gave."""
+        coroutine = cls(id, **identity)
+        coroutine.main = Branch(coroutine, 0, root)
+        return coroutine
+
+    def state(self) -> tuple[Any, ...]:
+        """What a checkpoint holds: live objects, for a pickler that knows durable ones."""
+        if not self.others and not self.done:
+            return (self.main.root, self.main.request)
+        others = [(branch.number, branch.root, branch.request) for branch in self.others.values()]
+        return (self.main.root, self.main.request, others, self.done)
+
+    @classmethod
+    def resume(cls, id: str, state: tuple[Any, ...], **identity: Any) -> Coroutine:
+        """The coroutine whose `state` this was, each branch at the request that it waited for."""
+        coroutine = cls(id, **identity)
+        coroutine.main = Branch(coroutine, 0, state[0], state[1])
+        if len(state) > 2:
+            coroutine.others = {n: Branch(coroutine, n, root, request) for n, root, request in state[2]}
+            coroutine.done = state[3]
+        return coroutine
+
+    def branches(self) -> list[Branch]:
+        """All branches that are not done, the main one first."""
+        return [self.main, *self.others.values()]
+
+    def checkpointed(self) -> int:
+        """Number the checkpoint that is about to be taken."""
+        self.seq += 1
+        self.derived = 0
+        return self.seq
+
+    def derive(self, purpose: str = "") -> str:
+        """A key for an outside effect: the same again when this stretch is run again after a crash, as long as the
+        code asks in the same order; new after each checkpoint."""
+        self.derived += 1
+        text = f"{self.id}/{self.seq}/{self.derived}/{purpose}"
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+    def spawn(self, roots: list[Any]) -> list[int]:
+        numbers = []
+        next_number = 1 + max((0, *self.others, *self.done))
+        for number, root in enumerate(roots, next_number):
+            branch = self.others[number] = Branch(self, number, root)
+            self.spawned.append(branch)
+            numbers.append(number)
+        return numbers
+
+    def finish_branch(self, branch: Branch, succeeded: bool, value: Any) -> list[Branch]:
+        """Note the outcome of a branch other than the main one; the branches whose join it completes."""
+        del self.others[branch.number]
+        self.done[branch.number] = (succeeded, value)
+        return [waiting for waiting in self.branches() if self.joined(waiting) is not None]
+
+    def joined(self, branch: Branch) -> list[tuple[bool, Any] | None] | None:
+        """The answer to the join that `branch` waits for, or None while it must wait on."""
+        request = branch.request
+        if type(request) is not Join:
+            return None
+        outcomes = [self.done.get(number) for number in request.branches]
+        failed = any(outcome is not None and not outcome[0] for outcome in outcomes)
+        if None in outcomes and (request.keep_errors or not failed):
+            return None
+        return outcomes
+
+    def take_joined(self, branch: Branch) -> list[tuple[bool, Any] | None] | None:
+        """Like `joined`, and forgets the outcomes that were waiting for it."""
+        outcomes = self.joined(branch)
+        if outcomes is not None:
+            request = branch.request
+            assert isinstance(request, Join)
+            for number in request.branches:
+                self.done.pop(number, None)
+        return outcomes
+
+    def let_go(self) -> None:
+        """Drop this instance without running any of its `finally` blocks: the coroutine lives on elsewhere."""
+        for branch in self.branches():
+            discard(branch.root)
+
+
+@durable
+async def emit_all(stream: Any) -> None:
+    """The root that drives an async generator: each value it yields is emitted, what is sent in is handed on."""
+    sent = None
+    while True:
+        try:
+            value = await stream.asend(sent)
+        except StopAsyncIteration:
+            return
+        sent = await Suspended(Emit(value))
+
+
+def start(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """A native object for `Coroutine.begin` that runs `function(*args, **kwargs)`, un-started.
+
+    Raises: TypeError when the arguments do not fit, or `function` is not durable."""
+    twin = twin_of(function)
+    if twin is None:
+        raise TypeError(f"{function!r} is not a durable function: mark it with @ray_durable.remote")
+    root = twin(*args, **kwargs)
+    if inspect.isasyncgen(root):
+        return emit_all(root)
+    return root
