@@ -41,3 +41,10 @@ format: $(STAMP)  ## mend formatting and what lint can mend
 
 chaos: $(STAMP)  ## long runs with real kills
 	$(BIN)/python -m pytest -m chaos
+
+.PHONY: dashboards tables
+dashboards: $(STAMP)  ## regenerate the chart's dashboards and alert rules from their tables
+	$(BIN)/python helm/generate/write.py
+
+tables: $(STAMP)  ## regenerate the tables of metrics and settings in docs/
+	$(BIN)/python docs/tables.py
