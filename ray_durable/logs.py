@@ -60,7 +60,7 @@ class EventLog:
 
 
 class TextFormatter(logging.Formatter):
-    """`2026-11-22T13:34:10.123Z info adopted coroutine=order-42 seq=17`; words with spaces or quotes become JSON strings."""
+    """`2026-11-22T13:34:10.123Z info adopted coroutine=order-42 seq=17`; values with spaces are quoted as in JSON."""
 
     def format(self, record: logging.LogRecord) -> str:
         facts = getattr(record, "facts", {})
