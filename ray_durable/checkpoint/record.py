@@ -56,7 +56,7 @@ class Codec(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One stored record. `state` is opaque bytes; `consumed` are marks made by `Consumed.pack`."""
+    """One stored record. `state` is opaque bytes; `consumed` begins with `Consumed.pack()`, or is empty."""
 
     coroutine: str
     epoch: int
@@ -73,35 +73,26 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Consumed:
-    """Which events and items a checkpoint has done with.
+    """Which events and items a checkpoint has done with, as the first 24 bytes of a record's `consumed`.
 
-    Events numbered up to `events` and those in `beyond` (taken out of order) are in the state; items below `items` were
-    acknowledged by their reader. Nothing said means nothing consumed, so that nothing is lost by leaving it out.
-
+    Events numbered up to `events` are in the state; `emitted` items were streamed so far, and those below `read` their
+    reader is known to have. What follows those bytes is the writer's own. No marks mean nothing consumed, so that
+    nothing is lost by leaving them out.
     Example: log.append(id, 2, 17, Kind.CHECKPOINT, state, consumed=Consumed(events=4).pack())
     """
 
     events: int = 0
-    items: int = 0
-    beyond: frozenset[int] = frozenset()
+    emitted: int = 0
+    read: int = 0
 
     def pack(self) -> bytes:
-        if not (self.events or self.items or self.beyond):
-            return b""
-        return struct.pack(f"<{2 + len(self.beyond)}Q", self.events, self.items, *sorted(self.beyond))
+        return MARKS.pack(self.events, self.emitted, self.read)
 
     @classmethod
     def unpack(cls, data: bytes) -> Consumed:
-        """Raises: ValueError for bytes that `pack` does not make."""
-        if not data:
-            return NOTHING_CONSUMED
-        if len(data) % 8 or len(data) < 16:
-            raise ValueError(f"consumed marks of {len(data)} bytes")
-        events, items, *beyond = struct.unpack(f"<{len(data) // 8}Q", data)
-        return cls(events, items, frozenset(beyond))
-
-    def has_event(self, number: int) -> bool:
-        return number <= self.events or number in self.beyond
+        """The marks at the head of `data`; nothing consumed when it is shorter than they are."""
+        return cls(*MARKS.unpack_from(data)) if len(data) >= MARKS.size else NOTHING_CONSUMED
 
 
+MARKS = struct.Struct("<QQQ")
 NOTHING_CONSUMED = Consumed()

@@ -2,8 +2,8 @@
 
 The footer names writer, number and nonce, and holds a blake3 digest of everything before it, so a torn, flipped or
 misplaced object is refused as a whole before anything in it is believed. It stands behind Arrow's end mark: any Arrow
-reader opens an unencrypted segment as it is. A second digest, over all columns but the states, lets `salvage` tell whose
-records a damaged object held, and a CRC per record which states are still good.
+reader opens an unencrypted segment as it is. A second digest, over all columns but the states, lets `salvage` tell
+whose records a damaged object held, and a CRC per record which states are still good.
 
 Measured: 0.4 µs a record in batches of 64, 0.15 in batches of 1,000. zstd costs 100-200 µs a segment, so only larger
 ones get it.
@@ -251,9 +251,10 @@ def metadata_digest(columns: Sequence[Any]) -> bytes:
         _, *buffers = column.buffers()
         if len(buffers) == 2:
             offsets, values = buffers
-            used = memoryview(offsets)[: 4 * (n + 1)].cast("i") if offsets is not None else (0,)
-            digest.update(memoryview(used).cast("B") if n else b"")
-            digest.update(memoryview(values)[: used[n]] if values is not None and n else b"")
+            used = memoryview(offsets)[: 4 * (n + 1)]
+            digest.update(used)
+            if values is not None:
+                digest.update(memoryview(values)[: used.cast("i")[n]])
         else:
             digest.update(memoryview(buffers[0])[: n * column.type.bit_width // 8])
     return digest.digest(16)

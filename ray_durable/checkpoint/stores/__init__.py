@@ -32,6 +32,10 @@ class Listed:
     modified_s: float = 0.0
 
 
+Listing = list[Listed]
+Names = list[str]
+
+
 class Store(ABC):
     """Objects by name. Names are `/`-separated parts; a name is created once, and read whole or by range.
 
@@ -53,12 +57,12 @@ class Store(ABC):
         NotFoundError."""
 
     @abstractmethod
-    def list(self, prefix: str) -> list[Listed]:
+    def list(self, prefix: str) -> Listing:
         """All objects whose name begins with `prefix` (a whole folder: `logs/a/`), sorted by name. What a listing has
         shown is durable."""
 
     @abstractmethod
-    def folders(self, prefix: str) -> list[str]:
+    def folders(self, prefix: str) -> Names:
         """The names of the folders right under the folder `prefix`, sorted."""
 
     @abstractmethod

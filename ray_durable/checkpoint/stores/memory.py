@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from ray_durable.checkpoint.stores import Listed, Store, check_name
+from ray_durable.checkpoint.stores import Listed, Listing, Names, Store, check_name
 from ray_durable.errors import AlreadyExists, NotFoundError
 
 
@@ -30,11 +30,11 @@ class MemoryStore(Store):
             start = max(0, len(found) + start)
         return found[start:] if length is None else found[start : start + length]
 
-    def list(self, prefix: str) -> list[Listed]:
+    def list(self, prefix: str) -> Listing:
         with self.lock:
             return sorted(Listed(name, len(data)) for name, data in self.objects.items() if name.startswith(prefix))
 
-    def folders(self, prefix: str) -> list[str]:
+    def folders(self, prefix: str) -> Names:
         below = [listed.name.removeprefix(prefix) for listed in self.list(prefix)]
         return sorted({name.split("/")[0] for name in below if "/" in name})
 

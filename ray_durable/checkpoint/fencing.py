@@ -1,0 +1,120 @@
+"""What a create, a seal and a take-over have come to: the decisions of PROTOCOL's rules 1, 3, 6 and 7, without effects.
+
+A reply cannot be trusted: a create that raised may have succeeded, and one that says "exists" may have met our own
+retry. So whoever creates reads back, and decides here by what was found.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from ray_durable.checkpoint.segment import Footer, Form
+
+SEALED_BY_DAMAGE = "an object that cannot be read"
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The object is there and ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class TryAgain:
+    """Nothing is there: the create did not happen (or not yet; then the next one will meet it)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fenced:
+    """The number is another's. The log is over for its writer."""
+
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class WroteOneMore:
+    """The owner was quicker than the sealer: the log is longer than it was, and the seal must be decided anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class SealedBy:
+    """The log has a seal: ours from before, or another sealer's."""
+
+    sealer: str
+
+
+def after_create(failed: bool, found: Footer | None, damaged: bool, nonce: bytes) -> Written | TryAgain | Fenced:
+    """What one attempt to create a segment has come to; `found` is what reading that number showed."""
+    if not failed or (found is not None and found.nonce == nonce):
+        return Written()  # a retry may have met our own success
+    if damaged:
+        return Fenced(SEALED_BY_DAMAGE)
+    return TryAgain() if found is None else Fenced(found.writer)
+
+
+def after_seal(
+    failed: bool, found: Footer | None, seal: Seal | None, nonce: bytes
+) -> Written | TryAgain | WroteOneMore | SealedBy:
+    """What one attempt to create a seal has come to; `seal` is what the object says when it is one."""
+    if not failed or (found is not None and found.nonce == nonce):
+        return Written()
+    if found is None:
+        return TryAgain()
+    if found.form is Form.SEAL and seal is not None:
+        return SealedBy(seal.sealer)
+    return WroteOneMore()
+
+
+def first_free(base: int, numbers: Collection[int]) -> int:
+    """The lowest number that a log which begins at `base` does not have: where it ends, and where a seal goes."""
+    free = base
+    while free in numbers:
+        free += 1
+    return free
+
+
+def seal_is_void(number: int, bases: Collection[int]) -> bool:
+    """Whether a seal created at `number` counts for nothing: compaction had freed that number while we were slow. The
+    base stands before its numbers are freed, so one look after the create is enough."""
+    return any(base > number for base in bases)
+
+
+def may_delete_compacted(base: int, durable_after_base: int) -> bool:
+    """Whether the owner may delete what a base replaces: only after a later commit of its own has become durable, which
+    proves that no sealer had come before the base did."""
+    return durable_after_base > base
+
+
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """What the end of a log says. `digest` covers the objects from `base` up to `length` that count."""
+
+    sealer: str
+    length: int
+    base: int
+    digest: bytes
+    plan: bytes
+
+    def pack(self) -> bytes:
+        head = json.dumps(
+            {"sealer": self.sealer, "length": self.length, "base": self.base, "digest": self.digest.hex()}
+        ).encode()
+        return struct.pack("<I", len(head)) + head + self.plan
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Seal:
+        """Raises: ValueError for bytes that `pack` does not make."""
+        try:
+            (size,) = struct.unpack_from("<I", data)
+            head = json.loads(data[4 : 4 + size])
+            return cls(
+                str(head["sealer"]),
+                int(head["length"]),
+                int(head["base"]),
+                bytes.fromhex(head["digest"]),
+                data[4 + size :],
+            )
+        except (struct.error, KeyError, TypeError, UnicodeDecodeError) as error:
+            raise ValueError(f"not a seal: {error}") from error

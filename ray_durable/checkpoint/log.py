@@ -1,0 +1,294 @@
+"""The writer of one log: gathers records on the event loop, commits them in threads, releases in order.
+
+There is no linger: a commit starts when none is under way (a remote store: fewer than `in_flight`), takes all that has
+gathered, and the next one starts at once if anything has gathered meanwhile. Invariant: a token is released only when
+its segment and all before it are durable, in the order of `append`; once the log is fenced, none ever is.
+
+`append` and `commit` belong to one thread, the event loop's; the rest happens in the executor's. Which number counts is
+`commit`'s decision, what a create has come to `fencing`'s.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import os
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from ray_durable.checkpoint.commit import Progress
+from ray_durable.checkpoint.fencing import Fenced, Written, after_create
+from ray_durable.checkpoint.keys import NO_KEYS, Keys
+from ray_durable.checkpoint.names import segment_name
+from ray_durable.checkpoint.record import Codec
+from ray_durable.checkpoint.segment import FOOTER_BYTES, Footer, Row, encode, read_footer
+from ray_durable.checkpoint.stores import Store, open_store
+from ray_durable.clock import SYSTEM_CLOCK, Clock
+from ray_durable.errors import AlreadyExists, DamagedError, FencedError, LogStoppedError, NotFoundError, StoreError
+from ray_durable.metrics import NO_METRICS, Metrics
+
+REMOTE_IN_FLIGHT = 4
+SEGMENT_RECORDS_MAX = 20_000
+SEGMENT_BYTES_MAX = 64 << 20
+FIRST_PAUSE_S = 0.01
+LONGEST_PAUSE_S = 1.0
+
+
+class Executor(Protocol):
+    """Where blocking work goes: a thread pool, or the simulator's."""
+
+    def submit(self, fn: Callable[[], None], /) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one commit releases."""
+
+    tokens: list[Any]
+    size: int
+
+
+class Log:
+    """A log in `store` under the name of `writer`, which must be new: one writer per host incarnation.
+
+    `executor.submit` runs commits; `call_soon(fn, *args)` brings results back (`loop.call_soon_threadsafe`).
+    `on_durable(tokens)` is called once per commit, in order; `on_error(error)` once, with `FencedError` or
+    `LogStoppedError`, after which nothing more is written or released.
+    `in_flight`: commits side by side, default 1 on a local store and 4 on a remote one. `retry_for_s`: how long one
+    segment is tried on a failing store. `bytes_max`: what may gather before `full` asks for a pause.
+
+    Example:
+        log = Log(store, "host-1", executor=pool, call_soon=loop.call_soon_threadsafe, on_durable=go_on, on_error=end)
+        log.append("order-42", 1, 17, Kind.CHECKPOINT, state, token=coroutine)
+        log.commit()
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        writer: str,
+        *,
+        executor: Executor,
+        call_soon: Callable[..., Any],
+        on_durable: Callable[[list[Any]], Any],
+        on_error: Callable[[Exception], Any],
+        in_flight: int | None = None,
+        retry_for_s: float = 30.0,
+        bytes_max: int = 256 << 20,
+        keys: Keys = NO_KEYS,
+        clock: Clock = SYSTEM_CLOCK,
+        metrics: Metrics = NO_METRICS,
+    ) -> None:
+        segment_name(writer, 0)  # refuses an unfit name
+        self.store, self.writer = store, writer
+        self.executor, self.call_soon = executor, call_soon
+        self.on_durable, self.on_error = on_durable, on_error
+        self.retry_for_s, self.bytes_max = retry_for_s, bytes_max
+        self.keys, self.clock, self.metrics = keys, clock, metrics
+        self.nonce = os.urandom(16) if clock is SYSTEM_CLOCK else bytes.fromhex(clock.unique())
+        self.progress: Progress[Batch] = Progress(in_flight or (REMOTE_IN_FLIGHT if store.remote else 1))
+        self.own_executor: concurrent.futures.Executor | None = None
+        self.rows: list[Row] = []
+        self.lock = threading.Lock()
+        self.advanced = threading.Condition(self.lock)
+        self.bytes_taken = 0
+        self.bytes_released = 0
+        self.error: Exception | None = None
+        self.trouble: StoreError | None = None
+        """Why the store is being tried again just now; None while all is well."""
+        self.durable_at = clock.monotonic()
+        """When a commit last became durable, by the clock's `monotonic` (rule 13)."""
+
+    # -- the event loop's side
+
+    def append(
+        self,
+        coroutine: str,
+        epoch: int,
+        seq: int,
+        kind: int,
+        state: bytes,
+        token: Any = None,
+        consumed: bytes = b"",
+        codec: int = Codec.PICKLE,
+    ) -> None:
+        """Gather a record for the next commit; `token` comes back once it is durable. No I/O. Raises: FencedError or
+        LogStoppedError once the log has stopped."""
+        if self.error is not None:
+            raise self.error
+        self.rows.append((coroutine, epoch, seq, kind, state, consumed, codec, token))
+
+    def commit(self) -> None:
+        """Start commits for what has gathered, as far as there is room for them; returns at once."""
+        if self.rows and self.progress.may_start():
+            self.executor.submit(self.run_commits)
+
+    @property
+    def full(self) -> bool:
+        """Whether so much has gathered or is in flight that yields should wait (back-pressure)."""
+        gathered = sum(len(row[4]) for row in self.rows[:SEGMENT_RECORDS_MAX])
+        return self.bytes_taken - self.bytes_released + gathered > self.bytes_max or len(self.rows) > 1_000_000
+
+    def flush(self, timeout_s: float | None = None) -> None:
+        """Block until everything gathered so far is durable and its release has been handed to `call_soon`.
+
+        Not for the event loop's thread. Raises: FencedError, LogStoppedError, TimeoutError.
+        """
+        self.commit()
+        with self.advanced:
+            quiet = self.advanced.wait_for(
+                lambda: self.error is not None or (not self.rows and self.progress.in_flight == 0), timeout_s
+            )
+        if self.error is not None:
+            raise self.error
+        if not quiet:
+            raise TimeoutError(f"the log {self.writer!r} has not become durable in {timeout_s} s")
+
+    def close(self, timeout_s: float | None = None) -> None:
+        """Flush, if the log still can, and let go of what `open_log` made."""
+        try:
+            if self.error is None:
+                self.flush(timeout_s)
+        finally:
+            if self.own_executor is not None:
+                self.own_executor.shutdown()
+
+    # -- the executor's side
+
+    def run_commits(self) -> None:
+        """Commit until nothing has gathered: one of up to `in_flight` lanes."""
+        while True:
+            with self.lock:
+                if not self.rows or not self.progress.may_start():
+                    return
+                rows = self.take()
+                number = self.progress.start()
+            try:
+                size = self.write(number, rows)
+            except (FencedError, LogStoppedError) as error:
+                self.stop(error)
+                return
+            except Exception as error:  # not the store's: what was gathered cannot be encoded
+                self.stop(LogStoppedError(self.writer, f"segment {number}: {type(error).__name__}: {error}"))
+                return
+            self.release(number, Batch([row[7] for row in rows], size))
+
+    def take(self) -> list[Row]:
+        """The oldest rows, as many as one segment should hold. `append` may add meanwhile: it adds at the end."""
+        rows = self.rows[:SEGMENT_RECORDS_MAX]
+        size = sum([len(row[4]) for row in rows])
+        if size > SEGMENT_BYTES_MAX:
+            size, kept = 0, 0
+            for row in rows:
+                if kept and size + len(row[4]) > SEGMENT_BYTES_MAX:
+                    break
+                size += len(row[4])
+                kept += 1
+            rows = rows[:kept]
+        del self.rows[: len(rows)]
+        self.bytes_taken += size
+        return rows
+
+    def write(self, number: int, rows: Sequence[Row]) -> int:
+        """Make segment `number` durable. Returns the bytes of state. Raises: FencedError, LogStoppedError."""
+        name = segment_name(self.writer, number)
+        data = encode(self.writer, number, self.nonce, rows, keys=self.keys)
+        began = self.clock.monotonic()
+        pause_s = FIRST_PAUSE_S
+        while True:
+            failure = self.try_create(name, data)
+            found, damaged = (None, False) if failure is None else self.read_back(name)
+            match after_create(failure is not None, found, damaged, self.nonce):
+                case Written():
+                    break
+                case Fenced(by):
+                    raise FencedError(self.writer, by, number)
+            if not isinstance(failure, AlreadyExists):  # "exists" and then not found is no failure: just try again
+                self.trouble = failure
+            if self.clock.monotonic() - began > self.retry_for_s:
+                raise LogStoppedError(self.writer, f"its store failed for {self.retry_for_s:g} s: {failure}")
+            self.metrics.retries.add(1, "store")
+            self.clock.sleep(pause_s * (0.5 + self.clock.random()))
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+            if self.progress.stopped:
+                raise self.error or LogStoppedError(self.writer, "another of its commits failed")
+        self.trouble = None
+        self.durable_at = self.clock.monotonic()
+        self.metrics.commit_time.observe(self.durable_at - began)
+        self.metrics.segment_bytes.add(len(data))
+        return sum([len(row[4]) for row in rows])
+
+    def try_create(self, name: str, data: bytes) -> StoreError | None:
+        try:
+            self.store.create(name, data)
+        except StoreError as error:
+            return error
+        return None
+
+    def read_back(self, name: str) -> tuple[Footer | None, bool]:
+        """What stands at a number after a create failed: its footer, or whether it cannot be read as one."""
+        try:
+            # The footer proper has a fixed length; the writer's name lies before it.
+            return read_footer(name, self.store.read(name, -(FOOTER_BYTES + 800))), False
+        except NotFoundError:
+            return None, False
+        except DamagedError:
+            return None, True
+        except StoreError:
+            return None, False
+
+    def release(self, number: int, batch: Batch) -> None:
+        with self.advanced:
+            released = self.progress.finish(number, batch)
+            self.bytes_released += batch.size
+            if released:
+                tokens = released[0].tokens if len(released) == 1 else [t for b in released for t in b.tokens]
+                self.call_soon(self.on_durable, tokens)  # under the lock: two commits cannot swap places
+                for each in released:
+                    self.metrics.commit_records.observe(len(each.tokens))
+            self.advanced.notify_all()
+
+    def stop(self, error: Exception) -> None:
+        with self.advanced:
+            first = not self.progress.stopped
+            self.progress.stop()
+            if first:
+                self.error = error
+                self.call_soon(self.on_error, error)
+            self.advanced.notify_all()
+
+
+def open_log(
+    store: Store | str,
+    writer: str | None = None,
+    *,
+    on_durable: Callable[[list[Any]], Any] = lambda tokens: None,
+    on_error: Callable[[Exception], Any] = lambda error: None,
+    clock: Clock = SYSTEM_CLOCK,
+    **options: Any,
+) -> Log:
+    """A log of its own, outside a host: it has its own threads, and `on_durable` is called in them.
+
+    `writer`: a new name, default one that nobody else has. Raises: StoreError.
+    Example:
+        log = open_log("/data/checkpoints")
+        log.append("job", 1, 1, Kind.CHECKPOINT, dumps(state))
+        log.flush()
+    """
+    opened = open_store(store) if isinstance(store, str) else store
+    executor = concurrent.futures.ThreadPoolExecutor(
+        max_workers=options.get("in_flight") or (REMOTE_IN_FLIGHT if opened.remote else 1), thread_name_prefix="log"
+    )
+    log = Log(
+        opened,
+        writer or f"log-{clock.unique()}",
+        executor=executor,
+        call_soon=lambda fn, *args: fn(*args),
+        on_durable=on_durable,
+        on_error=on_error,
+        clock=clock,
+        **options,
+    )
+    log.own_executor = executor
+    return log

@@ -1,0 +1,196 @@
+"""One log folded to what it says of each coroutine: the newest state, the events after it, where it went, how it ended.
+
+Of records that carry state the one with the highest `(epoch, seq)` counts, of equals the later one; events and items
+stay until a checkpoint's marks have consumed them (rule 5). What is damaged is left out and named, and the rest stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from ray_durable.checkpoint.fencing import Seal
+from ray_durable.checkpoint.keys import NO_KEYS, Keys
+from ray_durable.checkpoint.reading import Reading, read_log
+from ray_durable.checkpoint.record import TERMINAL, Consumed, Kind, Record
+from ray_durable.checkpoint.segment import Segment
+from ray_durable.checkpoint.stores import Store
+from ray_durable.errors import DamagedError
+
+Found = tuple[int, int, Segment, int]
+"""epoch, seq, and where the record stands: segment and row."""
+
+
+@dataclass(slots=True)
+class Recovered:
+    """What one log says of one coroutine. Each is the newest record of its kind, None where there is none."""
+
+    id: str
+    latest: Record | None = None
+    """The newest record that carries a state: `admitted`, `adopted`, `checkpoint`, or `moved` unless that is empty."""
+    checkpoint: Record | None = None
+    """The newest of `admitted`, `adopted` and `checkpoint`: what ran here last."""
+    admitted: Record | None = None
+    placed: Record | None = None
+    adopted: Record | None = None
+    moved: Record | None = None
+    terminal: Record | None = None
+    """How it ended: `completed`, `failed`, `cancelled`, or the tombstone that stays of that."""
+    events: list[Record] = field(default_factory=list)
+    """Those that no checkpoint has consumed, by number."""
+    items: list[Record] = field(default_factory=list)
+    """Streamed values that the reader is not known to have, by index."""
+    holds: frozenset[str] = frozenset()
+    """Logs whose chunks its state may refer to."""
+
+    @property
+    def epoch(self) -> int:
+        """The highest epoch that any record here has."""
+        found = (self.latest, self.placed, self.adopted, self.moved, self.terminal)
+        return max((record.epoch for record in found if record is not None), default=0)
+
+    @property
+    def live(self) -> bool:
+        """Whether this log owns it: adopted here, not finished, not moved away since."""
+        if self.adopted is None or self.terminal is not None:
+            return False
+        return self.moved is None or self.moved.place < self.adopted.place
+
+
+@dataclass(slots=True)
+class Recovery:
+    """What one log holds. `length`: its first free number; `sealed`: its end, if it has one."""
+
+    writer: str
+    coroutines: dict[str, Recovered]
+    length: int
+    base: int
+    digest: bytes
+    sealed: Seal | None
+    damage: list[DamagedError]
+    segments: int
+    bytes_read: int
+    emptied: bool
+
+
+class Fold:
+    """The newest of everything, record by record. Adding a segment twice changes nothing."""
+
+    def __init__(self) -> None:
+        self.newest: dict[int, dict[str, Found]] = {int(kind): {} for kind in Kind}
+        self.numbered: dict[int, dict[str, dict[int, Found]]] = {Kind.EVENT: {}, Kind.ITEM: {}}
+        self.consumed: dict[str, tuple[int, int]] = {}
+        self.holds: dict[str, list[Found]] = {}
+
+    def add(self, segment: Segment) -> None:
+        rows = zip(segment.coroutines, segment.epochs, segment.seqs, segment.kinds, segment.consumed, strict=True)
+        for row, (coroutine, epoch, seq, kind, consumed) in enumerate(rows):
+            if kind == Kind.EVENT or kind == Kind.ITEM:
+                self.numbered[kind].setdefault(coroutine, {}).setdefault(seq, (epoch, seq, segment, row))
+                continue
+            if kind == Kind.HOLDS:
+                self.holds.setdefault(coroutine, []).append((epoch, seq, segment, row))
+                continue
+            newest = self.newest[kind]
+            known = newest.get(coroutine)
+            if known is None or epoch > known[0] or (epoch == known[0] and seq >= known[1]):
+                newest[coroutine] = (epoch, seq, segment, row)
+            if consumed:
+                marks = Consumed.unpack(consumed)
+                events, read = self.consumed.get(coroutine, (0, 0))
+                self.consumed[coroutine] = max(events, marks.events), max(read, marks.read)
+
+    def coroutines(self, damage: list[DamagedError]) -> dict[str, Recovered]:
+        """Everything found, read out; a record that fails its own checksum is left out and added to `damage`."""
+        ids: dict[str, None] = {}
+        for kind, newest in self.newest.items():
+            if kind != Kind.SEAL:
+                ids.update(dict.fromkeys(newest))
+        for kind in self.numbered:
+            ids.update(dict.fromkeys(self.numbered[kind]))
+        return {id: self.read_out(id, damage) for id in ids}
+
+    def read_out(self, id: str, damage: list[DamagedError]) -> Recovered:
+        def read(found: Found | None) -> Record | None:
+            if found is None:
+                return None
+            try:
+                return found[2].record(found[3])
+            except DamagedError as error:
+                damage.append(error)
+                return None
+
+        def numbered(kind: Kind, keep_from: int) -> list[Record]:
+            below = self.numbered[kind].get(id)
+            if not below:
+                return []
+            found = (read(below[number]) for number in sorted(below) if number >= keep_from)
+            return [record for record in found if record is not None]
+
+        newest = self.newest
+        checkpoint = newer(newest[Kind.CHECKPOINT].get(id), newest[Kind.ADOPTED].get(id), newest[Kind.ADMITTED].get(id))
+        moved = read(newest[Kind.MOVED].get(id))
+        result = Recovered(id, moved=moved, checkpoint=read(checkpoint))
+        result.latest = result.checkpoint
+        if moved is not None and moved.state and (checkpoint is None or moved.place >= checkpoint[:2]):
+            result.latest = moved
+        result.admitted = read(newest[Kind.ADMITTED].get(id))
+        result.placed = read(newest[Kind.PLACED].get(id))
+        result.adopted = read(newest[Kind.ADOPTED].get(id))
+        tombstone = newest[Kind.TOMBSTONE].get(id)
+        result.terminal = read(tombstone or newer(*(newest[kind].get(id) for kind in ENDINGS)))
+        events, items_read = self.consumed.get(id, (0, 0))
+        result.events = numbered(Kind.EVENT, events + 1)
+        result.items = numbered(Kind.ITEM, items_read)
+        held = map(read, self.holds.get(id, ()))
+        result.holds = frozenset(record.state.decode() for record in held if record is not None)
+        return result
+
+
+ENDINGS = sorted(TERMINAL - {Kind.TOMBSTONE})
+
+
+def newer(*found: Found | None) -> Found | None:
+    """The one with the highest `(epoch, seq)`; of equals the first."""
+    best: Found | None = None
+    for each in found:
+        if each is not None and (best is None or each[:2] > best[:2]):
+            best = each
+    return best
+
+
+def fold_reading(reading: Reading) -> Recovery:
+    fold = Fold()
+    for segment in reading.segments:
+        fold.add(segment)
+    damage = list(reading.damage)
+    coroutines = fold.coroutines(damage)
+    return Recovery(
+        reading.writer,
+        coroutines,
+        reading.length,
+        reading.base.number,
+        reading.digest,
+        reading.seal,
+        damage,
+        len(reading.segments),
+        reading.bytes_read,
+        reading.base.emptied,
+    )
+
+
+def recover(store: Store, writer: str, *, keys: Keys = NO_KEYS) -> Recovery:
+    """Read one log and fold it: LIST, parallel GETs, and as much work as it has records since its last compaction.
+
+    Damage is reported in `.damage`, by object, offset and coroutine, and everything else is there.
+    Raises: StoreError when the store fails.
+    Example: state = recover(store, "host-1").coroutines["order-42"].latest.state
+    """
+    return fold_reading(read_log(store, writer, keys=keys))
+
+
+def fold_segments(segments: Iterable[Segment]) -> Fold:
+    fold = Fold()
+    for segment in segments:
+        fold.add(segment)
+    return fold
