@@ -85,16 +85,16 @@ class QuietHandler(WSGIRequestHandler):
         pass
 
 
-class Exporter:
+class MetricsServer:
     """Serves one process's `/metrics`, and `/targets` when it is given `targets`. It serves from `start` to `close`.
 
     `port` 0 takes any free port, another the first free one from there on. `advertised` is the host name under which
     others reach this process when it listens on all addresses.
     Raises: OSError from `start` when the address is not this machine's, or no port is free.
     Example:
-        exporter = Exporter(metrics, "127.0.0.1", 0)
-        exporter.start()
-        print(exporter.url)     # http://127.0.0.1:40123/metrics
+        server = MetricsServer(metrics, "127.0.0.1", 0)
+        server.start()
+        print(server.url)     # http://127.0.0.1:40123/metrics
     """
 
     def __init__(
@@ -246,42 +246,52 @@ class RayBridge:
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """A process's exporter and bridge, as far as the settings ask for them."""
+class Exporter:
+    """A process's server and bridge, as far as its settings ask for them.
 
-    exporter: Exporter | None = None
+    Example: self.exporter = Exporter.start(metrics, settings)
+    """
+
+    server: MetricsServer | None = None
     bridge: RayBridge | None = None
+
+    @classmethod
+    def start(
+        cls, metrics: Metrics, settings: Settings, targets: Callable[[], Iterable[Target]] | None = None
+    ) -> Exporter:
+        """Start to show `metrics`. The controller gives `targets`, and takes its own port by that.
+
+        Raises: OSError when `/metrics` cannot be served where the settings say.
+        """
+        if not settings.metrics:
+            return cls()
+        port = settings.metrics_port if targets is None else settings.controller_metrics_port
+        everywhere = settings.metrics_host in ("0.0.0.0", "::")
+        advertised = node_ip() if everywhere else None
+        server = MetricsServer(metrics, settings.metrics_host, port, targets=targets, advertised=advertised)
+        server.start()
+        if settings.ray_metrics_interval_s == 0:
+            return cls(server)
+        bridge = RayBridge(metrics, settings.ray_metrics_interval_s)
+        bridge.start()
+        return cls(server, bridge)
 
     @property
     def address(self) -> str | None:
         """`host:port` of this process's `/metrics`; None when metrics are off."""
-        return None if self.exporter is None else self.exporter.address
+        return None if self.server is None else self.server.address
 
     def close(self) -> None:
         if self.bridge is not None:
             self.bridge.close()
-        if self.exporter is not None:
-            self.exporter.close()
+        if self.server is not None:
+            self.server.close()
 
 
-def show(
-    metrics: Metrics, settings: Settings, *, node_ip: str, targets: Callable[[], Iterable[Target]] | None = None
-) -> Shown:
-    """Start to serve `metrics` as the settings say. The controller gives `targets`, and takes its own port by that.
+def node_ip() -> str:
+    import ray
 
-    Example: self.shown = show(self.metrics, settings, node_ip=ray.util.get_node_ip_address())
-    """
-    if not settings.metrics:
-        return Shown()
-    port = settings.metrics_port if targets is None else settings.controller_metrics_port
-    advertised = node_ip if settings.metrics_host in ("0.0.0.0", "::") else None
-    exporter = Exporter(metrics, settings.metrics_host, port, targets=targets, advertised=advertised)
-    exporter.start()
-    if settings.ray_metrics_interval_s == 0:
-        return Shown(exporter)
-    bridge = RayBridge(metrics, settings.ray_metrics_interval_s)
-    bridge.start()
-    return Shown(exporter, bridge)
+    return str(ray.util.get_node_ip_address())
 
 
 async def watch_loop_lag(metrics: Metrics, every_s: float = 0.25) -> None:

@@ -13,7 +13,7 @@ import urllib.request
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from ray_durable.actors.exporter import Exporter, Target, show, watch_loop_lag
+from ray_durable.actors.exporter import Exporter, MetricsServer, Target, watch_loop_lag
 from ray_durable.config import Settings
 from ray_durable.metrics import Metrics, declarations
 
@@ -29,7 +29,7 @@ def metrics():
 
 @pytest.fixture
 def exporter(metrics):
-    exporter = Exporter(metrics, targets=lambda: [Target("127.0.0.1:9", {"role": "host"}), Target("127.0.0.1:8")])
+    exporter = MetricsServer(metrics, targets=lambda: [Target("127.0.0.1:9", {"role": "host"}), Target("127.0.0.1:8")])
     exporter.start()
     yield exporter
     exporter.close()
@@ -93,7 +93,7 @@ def test_only_loopback_is_listened_on_by_default(exporter):
 
 
 def test_a_taken_port_gives_way_to_the_next(metrics, exporter):
-    second = Exporter(metrics, port=exporter.port)
+    second = MetricsServer(metrics, port=exporter.port)
     second.start()
     try:
         assert exporter.port < second.port <= exporter.port + 100
@@ -104,11 +104,11 @@ def test_a_taken_port_gives_way_to_the_next(metrics, exporter):
 
 def test_an_address_that_is_not_ours_is_refused(metrics):
     with pytest.raises(OSError):
-        Exporter(metrics, host="192.0.2.1").start()
+        MetricsServer(metrics, host="192.0.2.1").start()
 
 
 def test_close_frees_the_port_and_may_be_repeated(metrics):
-    exporter = Exporter(metrics)
+    exporter = MetricsServer(metrics)
     exporter.start()
     port = exporter.port
     exporter.close()
@@ -123,17 +123,29 @@ def test_a_silent_client_does_not_hold_up_a_scrape(exporter):
 
 
 def test_settings_decide_what_is_shown(metrics):
-    off = show(metrics, Settings.load({}, metrics=False), node_ip="10.0.0.1")
+    off = Exporter.start(metrics, Settings.load({}, metrics=False))
     assert off.address is None
     off.close()
-    everywhere = Settings.load({}, metrics_host="0.0.0.0", ray_metrics_interval_s=0)
-    shown = show(metrics, everywhere, node_ip="10.0.0.1", targets=list)
+    settings = Settings.load({}, ray_metrics_interval_s=0)
+    host, controller = Exporter.start(metrics, settings), Exporter.start(metrics, settings, targets=list)
     try:
-        assert shown.address == f"10.0.0.1:{shown.exporter.port}"
-        assert shown.bridge is None
-        assert get(f"http://127.0.0.1:{shown.exporter.port}/targets") == "[]"
+        assert host.bridge is controller.bridge is None
+        assert "durable_" in get(f"http://{host.address}/metrics")
+        assert get(f"http://{controller.address}/targets") == "[]"
+        with pytest.raises(urllib.error.HTTPError):
+            get(f"http://{host.address}/targets")
     finally:
-        shown.close()
+        host.close()
+        controller.close()
+
+
+def test_others_are_told_the_advertised_address(metrics):
+    server = MetricsServer(metrics, host="0.0.0.0", advertised="10.0.0.1")
+    server.start()
+    try:
+        assert server.address == f"10.0.0.1:{server.port}"
+    finally:
+        server.close()
 
 
 async def test_loop_lag_is_observed(metrics):
