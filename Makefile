@@ -18,7 +18,7 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@
 
-.PHONY: setup demo demo-cold test check format chaos
+.PHONY: setup demo demo-cold test check format chaos helm helm-docs
 setup: $(STAMP)  ## make the virtual environment with the package in it
 
 demo: $(STAMP)  ## the main job: index a source tree while nodes are killed
@@ -27,8 +27,8 @@ demo: $(STAMP)  ## the main job: index a source tree while nodes are killed
 demo-cold: $(STAMP)  ## the main job, with the whole cluster killed in the middle
 	$(BIN)/python examples/kill_nodes.py --cold
 
-test: $(STAMP) check  ## lint, types and all tests but the long chaos runs
-	$(BIN)/python -m pytest -m "not chaos"
+test: $(STAMP) check helm  ## lint, types, chart and all tests but the long chaos runs
+	$(BIN)/python -m pytest -m "not chaos" --ignore=tests/helm
 
 check: $(STAMP)  ## lint and types; changes nothing
 	$(BIN)/ruff check .
@@ -38,6 +38,17 @@ check: $(STAMP)  ## lint and types; changes nothing
 format: $(STAMP)  ## mend formatting and what lint can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+$(VENV)/.helm: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[helm]'
+	@touch $@
+
+helm: $(VENV)/.helm  ## chart and image: lint, render and validate with Helm 3 and 4; run what the pods would run
+	$(BIN)/python helm/document.py --check
+	$(BIN)/python -m pytest tests/helm
+
+helm-docs: $(STAMP)  ## write the chart's README and schema from its values and the package's settings
+	$(BIN)/python helm/document.py
 
 chaos: $(STAMP)  ## long runs with real kills
 	$(BIN)/python -m pytest -m chaos

@@ -18,6 +18,9 @@
 {{- fail "gcsFaultTolerance is enabled with backend redis: give gcsFaultTolerance.redis.address (host:port)." -}}
 {{- end -}}
 {{- end -}}
+{{- if and $v.demo.enabled (not (include "ray-durable.groups" . | fromYaml).groups) -}}
+{{- fail "demo.enabled: the demo's workers are like those of the first group, and workerGroups has none." -}}
+{{- end -}}
 {{- range $port := list 6379 8080 8265 10001 44217 44227 52365 -}}
 {{- if or (eq (int $v.metrics.controllerPort) $port) (and (le (int $v.metrics.hostPort) $port) (lt $port (int (add $v.metrics.hostPort $v.metrics.hostPorts)))) -}}
 {{- fail (printf "metrics.hostPort and metrics.controllerPort may not be Ray's own port %d." $port) -}}
