@@ -12,16 +12,19 @@ from __future__ import annotations
 
 import hmac
 import os
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from blake3 import blake3
 
-from ray_durable.errors import DamagedError
+from ray_durable.config import Secret, Settings
+from ray_durable.errors import DamagedError, SettingError
 
 NO_KEY = bytes(8)
 NO_SIGNATURE = bytes(32)
 NONCE_BYTES = 12
+HEX = re.compile(r"(?:[0-9a-fA-F]{2}){16,}")
 
 
 class Keys:
@@ -98,3 +101,26 @@ def key_id(key: bytes) -> bytes:
 
 
 NO_KEYS = Keys()
+
+
+def keys_of(settings: Settings) -> Keys:
+    """The keys that the settings give: hexadecimal digits or raw bytes, several separated by commas, newest first.
+
+    Raises: SettingError for a key of the wrong length.
+    """
+    signing, encryption = key_bytes(settings.signing_key), key_bytes(settings.encryption_key)
+    if any(len(key) < 16 for key in signing):
+        raise SettingError("signing_key", None, "a signing key has at least 16 bytes, or 32 hexadecimal digits")
+    if any(len(key) != 32 for key in encryption):
+        raise SettingError("encryption_key", None, "an encryption key has 32 bytes, or 64 hexadecimal digits")
+    return Keys(signing, encryption) if signing or encryption else NO_KEYS
+
+
+def key_bytes(secret: Secret | None) -> list[bytes]:
+    if secret is None:
+        return []
+    value = secret.reveal()
+    if not (value.isascii() and value.decode().isprintable()):
+        return [value]
+    parts = [part.strip() for part in value.decode().split(",")]
+    return [bytes.fromhex(part) if HEX.fullmatch(part) else part.encode() for part in parts if part]
