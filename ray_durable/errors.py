@@ -7,6 +7,7 @@ as `args`, so that an error survives pickle and a trip through Ray.
     ├── CompileError                 the compiler refuses a function
     │   └── UnsupportedSyntaxError   a construct that it does not know
     ├── CaptureError                 a suspended object cannot be captured
+    │   └── CannotPickleError        nor pickled: it is not durable, or it runs
     ├── RestoreError                 a frame cannot be resumed
     │   └── CodeChangedError         its function is not the one it began with
     ├── CannotSaveError              a local cannot be pickled
@@ -40,6 +41,62 @@ class SettingError(RayDurableError):
     def __str__(self) -> str:
         given = "" if self.value is None else f" = {self.value!r}"
         return f"{self.source}{given}: {self.reason}."
+
+
+class CompileError(RayDurableError):
+    """The compiler refuses a function, when it is first compiled. Fields: `reason`, `filename`, `lineno`."""
+
+    def __init__(self, reason: str, filename: str = "", lineno: int = 0) -> None:
+        super().__init__(reason, filename, lineno)
+        self.reason, self.filename, self.lineno = reason, filename, lineno
+
+    def __str__(self) -> str:
+        return f"{self.filename}:{self.lineno}: {self.reason}" if self.filename else self.reason
+
+
+class UnsupportedSyntaxError(CompileError):
+    """A function holds a construct that the compiler does not know; nothing was compiled. Fields as `CompileError`."""
+
+
+class CaptureError(RayDurableError):
+    """A suspended object cannot be captured. Fields: `reason`, `function`, `filename`, `lineno`, as far as known."""
+
+    def __init__(self, reason: str, function: str = "", filename: str = "", lineno: int = 0) -> None:
+        super().__init__(reason, function, filename, lineno)
+        self.reason, self.function, self.filename, self.lineno = reason, function, filename, lineno
+
+    def __str__(self) -> str:
+        where = f"{self.filename}:{self.lineno}, {self.function}(): " if self.filename else ""
+        return where + self.reason
+
+
+class CannotPickleError(CaptureError, TypeError):
+    """A generator or coroutine cannot be pickled: it is not durable, or runs. Fields as `CaptureError`."""
+
+
+class RestoreError(RayDurableError):
+    """A frame cannot be resumed, and nothing of it was run. Fields: `reason`, `function`."""
+
+    def __init__(self, reason: str, function: str = "") -> None:
+        super().__init__(reason, function)
+        self.reason, self.function = reason, function
+
+    def __str__(self) -> str:
+        return f"{self.function}: {self.reason}" if self.function else self.reason
+
+
+class CodeChangedError(RestoreError):
+    """A frame's function is no longer the code that it began with, and that code is not at hand or not allowed.
+
+    Fields: those of `RestoreError`, `diff` (unified, from the code it began with to the code here; "" if unknown)."""
+
+    def __init__(self, reason: str, function: str = "", diff: str = "") -> None:
+        super().__init__(reason, function)
+        self.args = (reason, function, diff)
+        self.diff = diff
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}\n{self.diff}" if self.diff else super().__str__()
 
 
 class StoreError(RayDurableError):
