@@ -199,8 +199,9 @@ class CannotSaveError(RayDurableError):
 
     @property
     def variable(self) -> str:
-        """The local that leads to the value."""
-        return self.path.removeprefix("locals.").partition(".")[0].partition("[")[0]
+        """The local that leads to the value; the whole path where none does."""
+        local = self.path.removeprefix("locals.").partition(".")[0].partition("[")[0]
+        return local if local and self.path.startswith("locals.") else self.path
 
     def __str__(self) -> str:
         where = f"{self.filename}:{self.lineno}, {self.function}(): " if self.filename else ""

@@ -282,7 +282,7 @@ def open_log(
     )
     log = Log(
         opened,
-        writer or f"log-{clock.unique()}",
+        f"log-{clock.unique()}" if writer is None else writer,
         executor=executor,
         call_soon=lambda fn, *args: fn(*args),
         on_durable=on_durable,

@@ -44,10 +44,12 @@ class Search:
 
         from ray_durable.checkpoint.codec import REFUSALS, Pickling
 
-        for make in (lambda pickling: pickling.pickler, lambda pickling: cloudpickle.Pickler(pickling, 5)):
+        refusal: Exception | None = None
+        for by_cloudpickle in (False, True):
             pickling = Pickling()
+            pickler: Any = cloudpickle.Pickler(pickling, 5) if by_cloudpickle else pickling.pickler
             try:
-                make(pickling).dump(value)
+                pickler.dump(value)
                 return None
             except REFUSALS as error:
                 refusal = error
@@ -65,8 +67,6 @@ class Search:
         for label, part in self.parts(value, path):
             if self.walk(part, label, depth + 1):
                 return True
-        if isinstance(value, Mapping | list | tuple | set | frozenset) and not isinstance(value, str) and not path:
-            self.frame = outer
         self.culprit = (path, value, reason)
         self.frame_of_culprit = self.frame
         self.frame = outer
@@ -115,9 +115,8 @@ def attributes(value: Any) -> dict[str, Any]:
     for kind in type(value).__mro__:
         slots = kind.__dict__.get("__slots__", ())
         for name in (slots,) if isinstance(slots, str) else slots:
-            mangled = (
-                f"_{kind.__name__.lstrip('_')}{name}" if name.startswith("__") and not name.endswith("__") else name
-            )
+            private = name.startswith("__") and not name.endswith("__")
+            mangled = f"_{kind.__name__.lstrip('_')}{name}" if private else name
             if hasattr(value, mangled):
                 found[name] = getattr(value, mangled)
     found.pop("__weakref__", None)
