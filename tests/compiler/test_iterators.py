@@ -1,0 +1,215 @@
+"""Iterators in flight go on where they were, over the same container, and consume nothing by being pickled."""
+
+from __future__ import annotations
+
+import collections
+import io
+import itertools
+import pickle
+import sys
+
+import pytest
+
+from ray_durable.compiler import iterators
+
+
+class Pickler(pickle.Pickler):
+    dispatch_table = iterators.REDUCERS
+
+
+def round_trip(value):
+    written = io.BytesIO()
+    Pickler(written, 5).dump(value)
+    return pickle.loads(written.getvalue())
+
+
+def short_form(iterator):
+    return iterators.decode(round_trip(iterators.encode(iterator)))
+
+
+LIST = [1, 2, 3, 4]
+DICT = {"a": 1, "b": 2, "c": 3}
+
+
+class BySubscript:
+    def __getitem__(self, index):
+        return LIST[index]
+
+
+MAKERS = {
+    "list": lambda: iter(LIST),
+    "reversed list": lambda: reversed(LIST),
+    "tuple": lambda: iter((1, 2, 3)),
+    "range": lambda: iter(range(2, 11, 3)),
+    "long range": lambda: iter(range(2**70, 2**70 + 4)),
+    "str": lambda: iter("abc"),
+    "wide str": lambda: iter("aé€"),
+    "bytes": lambda: iter(b"abc"),
+    "bytearray": lambda: iter(bytearray(b"abc")),
+    "set": lambda: iter({1, 2, 3}),
+    "frozenset": lambda: iter(frozenset({1, 2, 3})),
+    "dict": lambda: iter(DICT),
+    "dict values": lambda: iter(DICT.values()),
+    "dict items": lambda: iter(DICT.items()),
+    "reversed dict": lambda: reversed(DICT),
+    "reversed values": lambda: reversed(DICT.values()),
+    "reversed items": lambda: reversed(DICT.items()),
+    "counter": lambda: iter(collections.Counter("aab").items()),
+    "ordered dict": lambda: iter(collections.OrderedDict(DICT)),
+    "deque": lambda: iter(collections.deque(LIST)),
+    "enumerate": lambda: enumerate(LIST, 5),
+    "zip": lambda: zip(LIST, "abc"),
+    "strict zip": lambda: zip(LIST, LIST, strict=True),
+    "map": lambda: map(pow, LIST, LIST),
+    "filter": lambda: filter(None, [0, 1, 0, 2]),
+    "reversed range": lambda: reversed(range(4)),
+    "reversed tuple": lambda: reversed((1, 2, 3)),
+    "callable and sentinel": lambda: iter(iter(LIST).__next__, 4),
+    "by subscript": lambda: iter(BySubscript()),
+    "islice of count": lambda: itertools.islice(itertools.count(3, 2), 5),
+    "chain": lambda: itertools.chain(LIST, "ab"),
+    "chain from iterable": lambda: itertools.chain.from_iterable(["ab", "cd"]),
+    "product": lambda: itertools.product(LIST, "ab"),
+    "tee": lambda: itertools.tee(LIST)[0],
+    "pairwise": lambda: itertools.pairwise(LIST),
+    "zip longest": lambda: itertools.zip_longest(LIST, "ab", fillvalue=0),
+    "permutations": lambda: itertools.permutations([1, 2, 3], 2),
+    "combinations": lambda: itertools.combinations(LIST, 2),
+    "with replacement": lambda: itertools.combinations_with_replacement("abc", 2),
+    "accumulate": lambda: itertools.accumulate(LIST, initial=10),
+    "starmap": lambda: itertools.starmap(pow, [(1, 2), (2, 3)]),
+    "cycle": lambda: itertools.islice(itertools.cycle("abc"), 7),
+    "compress": lambda: itertools.compress(LIST, [1, 0, 1, 1]),
+    "repeat": lambda: itertools.repeat("x", 3),
+    "dropwhile": lambda: itertools.dropwhile(bool, [1, 0, 2, 3]),
+    "takewhile": lambda: itertools.takewhile(bool, [1, 2, 0, 3]),
+    "filterfalse": lambda: itertools.filterfalse(bool, [0, 1, ""]),
+    "groupby keys": lambda: itertools.starmap(lambda_free_first, itertools.groupby("aabbc")),
+}
+
+
+def lambda_free_first(key, group):
+    return key
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_every_iterator_goes_on_at_every_position(name):
+    make = MAKERS[name]
+    everything = list(make())
+    for consumed in range(len(everything) + 2):
+        iterator = make()
+        for _ in range(consumed):
+            next(iterator, None)
+        short, once = short_form(iterator), round_trip(iterator)
+        twice = round_trip(round_trip(iterator))
+        assert list(short) == list(once) == list(twice) == list(iterator) == everything[consumed:], consumed
+
+
+@pytest.mark.parametrize("form", [round_trip, short_form])
+@pytest.mark.parametrize(
+    "make",
+    [iter, lambda d: iter(d.values()), lambda d: iter(d.items()), reversed, lambda d: reversed(d.items())],
+)
+def test_dict_that_changed_before_the_capture_raises_at_every_step(make, form):
+    changed = {"a": 1, "b": 2}
+    iterator = make(changed)
+    next(iterator)
+    changed["c"] = 3
+    resumed = form(iterator)
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="dictionary changed size during iteration"):
+            next(resumed)
+        with pytest.raises(RuntimeError):
+            next(iterator)
+
+
+def test_dict_that_changes_after_the_resume_raises():
+    mapping = {"a": 1, "b": 2}
+    iterator = iter(mapping)
+    next(iterator)
+    mapping_after, iterator_after = round_trip((mapping, iterator))
+    mapping_after["c"] = 3
+    with pytest.raises(RuntimeError, match="dictionary changed size"):
+        next(iterator_after)
+
+
+def test_set_that_changes_raises_before_and_after():
+    items = {1, 2, 3}
+    iterator = iter(items)
+    next(iterator)
+    items_after, iterator_after = round_trip((items, iterator))
+    items_after.add(9)
+    items.add(9)
+    for each in (iterator_after, round_trip(iterator)):
+        with pytest.raises(RuntimeError, match="Set changed size"):
+            next(each)
+
+
+def test_what_is_appended_after_the_resume_is_seen():
+    items = [1, 2]
+    iterator = iter(items)
+    next(iterator)
+    items_after, iterator_after = round_trip((items, iterator))
+    items_after.append(7)
+    assert list(iterator_after) == [2, 7]
+
+
+def test_containers_that_hold_their_own_iterator():
+    items = [1, 2, 3]
+    iterator = iter(items)
+    next(iterator)
+    next(iterator)
+    items.append(iterator)
+    after = round_trip(items)
+    assert next(after[3]) == 3
+    assert next(after[3]) is after[3]
+
+    mapping = {1: None, 2: None}
+    iterator = iter(mapping.items())
+    next(iterator)
+    mapping[2] = iterator
+    after = round_trip(mapping)
+    assert next(after[2]) == (2, after[2])
+
+
+def test_pickling_consumes_nothing():
+    for name, make in MAKERS.items():
+        iterator = make()
+        round_trip(iterator)
+        iterators.encode(iterator)
+        assert list(iterator) == list(make()), name
+
+
+def test_views_stay_views():
+    mapping = {"a": 1}
+    for view in (mapping.keys(), mapping.values(), mapping.items()):
+        after_mapping, after = round_trip((mapping, view))
+        after_mapping["b"] = 2
+        assert type(after) is type(view)
+        assert len(after) == 2
+
+
+def test_loop_iter_takes_iterators_that_lack_iter():
+    class OnlyNext:
+        def __init__(self):
+            self.left = 2
+
+        def __next__(self):
+            if not self.left:
+                raise StopIteration
+            self.left -= 1
+            return self.left
+
+    class Iterable:
+        def __iter__(self):
+            return OnlyNext()
+
+    assert list(iterators.loop_iter(Iterable())) == [1, 0]
+    native = iter([1])
+    assert iterators.loop_iter(native) is native
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="itertools.batched came with Python 3.12")
+def test_what_cannot_be_pickled_says_so():
+    with pytest.raises(TypeError, match="batched"):
+        round_trip(itertools.batched("abc", 2))
