@@ -1,0 +1,36 @@
+"""The tree of commands, and the options that several of them have."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ray_durable.cli import doctor, storage
+
+app = typer.Typer(
+    name="ray-durable",
+    help="Durable coroutines for Ray: see them, act on them, and look after their storage.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("doctor")(doctor.doctor)
+app.add_typer(storage.app, name="store")
+
+
+def show_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"ray-durable {version('ray-durable')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Durable coroutines for Ray: see them, act on them, and look after their storage."""

@@ -1,0 +1,265 @@
+"""The commands that need no cluster, on real storages: whole, damaged, signed, forbidden, absent."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from ray_durable.actors.transfer import Header, Transfer
+from ray_durable.checkpoint import Kind, open_log, seal
+from ray_durable.checkpoint.keys import keys_of
+from ray_durable.cli.commands import app
+from ray_durable.cli.doctor import check_limits, check_settings, judge_commits, judge_skew
+from ray_durable.config import Settings
+
+KEY = "ab" * 32
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch):
+    for name in list(os.environ):
+        if name.startswith("RAY_DURABLE_"):
+            monkeypatch.delenv(name)
+
+
+def run(*arguments: str, code: int = 0, **options) -> str:
+    result = CliRunner().invoke(app, list(arguments), **options)
+    assert result.exit_code == code, (result.output, result.exception)
+    return result.output
+
+
+def run_json(*arguments: str, code: int = 0) -> dict:
+    return json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout) if code is None else json.loads(
+        run(*arguments, "--json", code=code)
+    )  # fmt: skip
+
+
+def fill(path: Path, **settings: str) -> None:
+    """Two logs of 20 coroutines: 8 have completed, one of the other 12 has been moved to the second log."""
+    keys = keys_of(Settings.load({}, **settings))
+    with_state = [
+        (f"{i:032x}", Transfer(Header(f"{i:032x}", "shop.pipeline", f"order-{i}"), "call", b"state").encode())
+        for i in range(20)
+    ]
+    log = open_log(str(path), "host-1", keys=keys)
+    for id, state in with_state:
+        log.append(id, 1, 1, Kind.ADOPTED, state)
+    log.flush(10)
+    for i, (id, _) in enumerate(with_state[:16]):
+        log.append(id, 1, 2, Kind.COMPLETED if i % 2 else Kind.CHECKPOINT, b"x" * 100)
+    log.append(with_state[19][0], 2, 3, Kind.MOVED, b"")
+    log.close(10)
+    second = open_log(str(path), "host-2", keys=keys)
+    second.append(with_state[19][0], 2, 3, Kind.ADOPTED, with_state[19][1])
+    second.close(10)
+    seal(log.store, "host-1", "controller-1", {}, keys=keys)
+
+
+@pytest.fixture
+def storage(tmp_path):
+    fill(tmp_path / "storage")
+    (tmp_path / "storage" / "letter.txt").write_text("the user's own file")
+    return tmp_path / "storage"
+
+
+def objects(storage: Path) -> list[Path]:
+    return sorted(path for path in (storage / "logs").rglob("*") if path.is_file())
+
+
+def test_stats_counts_each_coroutine_once_over_all_logs(storage):
+    found = run_json("store", "stats", "--storage", str(storage))
+    assert found["coroutines"] == {"completed": 8, "unfinished": 12}
+    logs = {log["writer"]: log for log in found["logs"]}
+    assert logs["host-1"]["sealed_by"] == "controller-1"
+    assert (logs["host-1"]["unfinished"], logs["host-2"]["unfinished"]) == (11, 1)
+    assert found["bytes"] == sum(path.stat().st_size for path in objects(storage))
+    text = run("store", "stats", "--storage", str(storage))
+    assert "8 completed, 12 unfinished" in text
+    assert "controller-1" in text
+
+
+def test_storage_comes_from_the_environment_too(storage, monkeypatch):
+    monkeypatch.setenv("RAY_DURABLE_STORAGE", f"file://{storage}")
+    assert run_json("store", "stats")["objects"] == len(objects(storage))
+
+
+def test_verify_passes_what_is_whole(storage):
+    assert run_json("store", "verify", "--storage", str(storage)) == {
+        "storage": f"file://{storage}",
+        "checked": len(objects(storage)),
+        "bytes": sum(path.stat().st_size for path in objects(storage)),
+        "damaged": [],
+    }
+
+
+@pytest.mark.parametrize("at", [0, 200, -40, -33])
+def test_verify_names_a_flipped_byte(storage, at):
+    victim = objects(storage)[0]
+    data = bytearray(victim.read_bytes())
+    data[at] ^= 1
+    victim.write_bytes(data)
+    found = run_json("store", "verify", "--storage", str(storage), code=1)
+    assert [row["object"] for row in found["damaged"]] == [str(victim.relative_to(storage))]
+    assert victim.name in run("store", "verify", "--storage", str(storage), code=1)
+
+
+def test_verify_names_a_truncated_object(storage):
+    victim = objects(storage)[1]
+    victim.write_bytes(victim.read_bytes()[:10])
+    assert run_json("store", "verify", "--storage", str(storage), code=1)["damaged"][0]["reason"]
+
+
+def test_stats_of_a_damaged_storage_count_the_rest(storage):
+    objects(storage)[-1].write_bytes(b"nonsense")
+    found = run_json("store", "stats", "--storage", str(storage))
+    assert {log["writer"]: log["damaged"] for log in found["logs"]}["host-2"] == 1
+    assert sum(found["coroutines"].values()) == 20
+
+
+def test_signed_storage_needs_its_key(tmp_path, monkeypatch):
+    fill(tmp_path, signing_key=KEY)
+    monkeypatch.setenv("RAY_DURABLE_SIGNING_KEY", KEY)
+    found = run_json("store", "stats", "--storage", str(tmp_path))
+    assert [count for key, count in found["keys"].items() if key.startswith("signing")] == [found["objects"]]
+    assert run_json("store", "verify", "--storage", str(tmp_path))["damaged"] == []
+    monkeypatch.setenv("RAY_DURABLE_SIGNING_KEY", "cd" * 32)
+    output = run("store", "verify", "--storage", str(tmp_path), "--json", code=1)
+    assert "not at hand" in json.loads(output)["damaged"][0]["reason"]
+    assert KEY not in output
+
+
+def test_clear_asks_and_leaves_the_users_own_files(storage):
+    before = len(objects(storage))
+    assert run_json("store", "clear", "--storage", str(storage), "--dry-run") == {
+        "storage": f"file://{storage}", "objects": before, "bytes": sum(p.stat().st_size for p in objects(storage)),
+        "deleted": False,
+    }  # fmt: skip
+    assert "Nothing was deleted" in run("store", "clear", "--storage", str(storage), input="n\n", code=1)
+    assert len(objects(storage)) == before
+    assert run_json("store", "clear", "--storage", str(storage), "--yes")["deleted"] is True
+    assert objects(storage) == []
+    assert (storage / "letter.txt").exists()
+    assert "Nothing to delete" in run("store", "clear", "--storage", str(storage))
+
+
+@pytest.mark.parametrize("command", ["stats", "verify", "clear"])
+@pytest.mark.parametrize(
+    "storage, says",
+    [
+        ("/no/such/place", "There is no storage at /no/such/place"),
+        ("ftp://host/x", "no such kind of store"),
+        ("file://elsewhere/x", "names a path of this machine"),
+    ],
+)
+def test_an_unfit_storage_is_refused_in_one_sentence(command, storage, says):
+    assert says in run("store", command, "--storage", storage, code=1)
+    error = run_json("store", command, "--storage", storage, code=1)["error"]
+    assert says in error["message"]
+    assert not Path("/no").exists()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+@pytest.mark.parametrize("command", [["stats"], ["verify"], ["clear", "--yes"]])
+def test_without_permission_it_says_so(storage, command):
+    run("store", *command, "--storage", str(storage), "--help")
+    run("store", "stats", "--storage", str(storage))  # loads every module while they can be read
+    storage.chmod(0o700)
+    for parent in [storage.parent, *storage.parent.parents]:
+        if parent.stat().st_uid == 0 and parent != Path("/"):
+            parent.chmod(parent.stat().st_mode | 0o055)
+    os.seteuid(65534)
+    try:
+        error = run_json("store", *command, "--storage", str(storage), code=1)["error"]
+    finally:
+        os.seteuid(0)
+    assert "ermission denied" in error["message"]
+    assert len(objects(storage)) > 0
+
+
+def test_doctor_finds_a_good_machine_fit(tmp_path):
+    found = run_json("doctor", "--storage", str(tmp_path))
+    findings = {finding["subject"]: finding for finding in found["findings"]}
+    assert found["fit"] is True, [f for f in found["findings"] if f["verdict"] == "problem"]
+    for subject in ("Python", "ray", "conditional create", "commit", "clock", "room", "metrics_port"):
+        assert findings[subject]["verdict"] in ("ok", "warning")
+    assert findings["conditional create"]["verdict"] == "ok"
+    assert list((tmp_path / "probe").iterdir()) == []
+    assert "conditional create" in run("doctor", "--storage", str(tmp_path))
+
+
+def test_doctor_says_what_to_mend(monkeypatch, tmp_path):
+    monkeypatch.setenv("RAY_DURABLE_LEASE_SS", "3")
+    monkeypatch.setenv("RAY_DURABLE_METRICS_HOST", "192.0.2.1")
+    found = run_json("doctor", "--storage", "/sys/not-here", code=1)
+    findings = {finding["subject"]: finding for finding in found["findings"]}
+    assert findings["storage"]["verdict"] == "problem"
+    assert "may write to" in findings["storage"]["mend"]
+    assert "RAY_DURABLE_LEASE_S?" in findings["RAY_DURABLE_LEASE_SS"]["mend"]
+    assert "address of this machine" in findings["metrics_port"]["mend"]
+
+
+def test_doctor_survives_a_wrong_setting(monkeypatch, tmp_path):
+    monkeypatch.setenv("RAY_DURABLE_TURN_SIZE", "many")
+    found = run_json("doctor", "--storage", str(tmp_path), code=1)
+    assert [f["subject"] for f in found["findings"] if f["verdict"] == "problem"] == ["settings"]
+
+
+def test_doctor_prints_no_secret(monkeypatch, tmp_path):
+    monkeypatch.setenv("RAY_DURABLE_SIGNING_KEY", KEY)
+    assert KEY not in run("doctor", "--storage", str(tmp_path))
+    findings = list(check_settings(dict(os.environ)))
+    assert "signing_key=<secret>" in findings[0].text
+
+
+@pytest.mark.parametrize(
+    "finding, verdict",
+    [
+        (judge_commits(0.001, remote=False), "ok"),
+        (judge_commits(0.5, remote=True), "warning"),
+        (judge_skew(-2), "ok"),
+        (judge_skew(60), "warning"),
+        (judge_skew(-60), "warning"),
+        (next(check_limits(lambda: 1024)), "warning"),
+        (next(check_limits(lambda: 65536)), "ok"),
+    ],
+)
+def test_doctor_judges(finding, verdict):
+    assert finding.verdict == verdict
+    assert (finding.mend is None) == (verdict == "ok")
+
+
+@pytest.mark.parametrize("arguments", [["stor"], ["store", "stats", "--storge"], ["doctor", "extra"]])
+def test_a_line_that_is_not_understood_exits_with_2(arguments):
+    run(*arguments, code=2)
+
+
+def test_help_and_version_load_no_ray():
+    code = (
+        "import sys\nfrom ray_durable.cli import main\n"
+        "try: main()\nexcept SystemExit as end: assert not end.code, end.code\n"
+        "assert 'ray' not in sys.modules"
+    )
+    for argument in ("--help", "--version"):
+        subprocess.run([sys.executable, "-c", code, argument], check=True, capture_output=True, timeout=60)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shell_completion_is_there(shell):
+    environ = {**os.environ, "_RAY_DURABLE_COMPLETE": f"source_{shell}"}
+    code = "from ray_durable.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, timeout=60)
+    assert "ray-durable" in done.stdout
+
+
+def test_a_reader_that_stops_early_is_no_error(storage):
+    code = "from ray_durable.cli import main; main()"
+    command = f"'{sys.executable}' -c '{code}' store stats --storage '{storage}' | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
+    assert done.returncode in (0, 1), done.stderr
+    assert done.stderr == ""
