@@ -14,7 +14,9 @@ import traceback
 from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
+
+from ray_durable.config import Settings
 
 __all__ = ["EventLog", "open_event_log"]
 
@@ -88,23 +90,19 @@ def as_word(value: Any) -> str:
     return text if PLAIN.fullmatch(text) else json.dumps(text, ensure_ascii=False)
 
 
-def open_event_log(
-    path: Path | None,
-    *,
-    level: Literal["debug", "info", "warning", "error"] = "info",
-    format: Literal["text", "json"] = "text",
-    **bound: Any,
-) -> EventLog:
-    """Start a log in the file `path` (None: on stderr), whose events all carry the facts `bound`.
+def open_event_log(role: str, settings: Settings, directory: Path | None = None, **bound: Any) -> EventLog:
+    """Start the log of a process: `ray_durable_<role>.log` in `directory` (None: stderr), by the settings of logs.
 
+    `role` names the process (`controller`, a host's incarnation) and is in every event, as is what `bound` says.
     Files are rotated at 50 MB, three kept. Raises: OSError when the file cannot be written.
-    Example: log = open_event_log(logs / f"ray_durable_{host}.log", level=settings.log_level, host=host, node=node)
+    Example: log = open_event_log(incarnation, settings, cluster.log_directory(), node=node)
     """
-    logger = logging.Logger("ray_durable", logging.getLevelNamesMapping()[level.upper()])
-    if path is None:
+    logger = logging.Logger("ray_durable", logging.getLevelNamesMapping()[settings.log_level.upper()])
+    if directory is None:
         handler: logging.Handler = logging.StreamHandler()
     else:
+        path = directory / f"ray_durable_{role}.log"
         handler = RotatingFileHandler(path, maxBytes=FILE_BYTES_MAX, backupCount=FILES_KEPT, encoding="utf-8")
-    handler.setFormatter(JsonFormatter() if format == "json" else TextFormatter())
+    handler.setFormatter(JsonFormatter() if settings.log_format == "json" else TextFormatter())
     logger.addHandler(handler)
-    return EventLog(logger, **bound)
+    return EventLog(logger, role=role, **bound)
