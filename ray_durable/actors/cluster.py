@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -18,6 +19,7 @@ __all__ = [
     "cluster_id",
     "drain_node",
     "draining_nodes",
+    "log_directory",
     "nodes",
     "on_completed",
     "raylet_is_alive",
@@ -94,6 +96,13 @@ def this_node_id() -> str:
 def this_address() -> str:
     """The address by which other nodes reach this one."""
     return str(ray.util.get_node_ip_address())
+
+
+def log_directory() -> Path:
+    """Where this process's Ray session keeps its log files."""
+    from ray._private.worker import global_worker
+
+    return Path(global_worker.node.get_logs_dir_path())
 
 
 def raylet_is_alive() -> bool:
