@@ -288,3 +288,14 @@ class CoroutineCancelledError(RayDurableError):
 
 class CoroutineCancelled(BaseException):
     """Thrown into a cancelled coroutine at its yield point, so that its `finally` blocks run. Not for catching."""
+
+
+class OptionError(RayDurableError, ValueError):
+    """An option of `@ray_durable.remote` or `.options()` is unknown or cannot be. Fields: `option`, `reason`."""
+
+    def __init__(self, option: str, reason: str) -> None:
+        super().__init__(option, reason)
+        self.option, self.reason = option, reason
+
+    def __str__(self) -> str:
+        return f"option {self.option!r}: {self.reason}. Nothing was started."

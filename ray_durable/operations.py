@@ -15,7 +15,7 @@ from typing import Any
 
 from ray_durable.clock import SYSTEM_CLOCK
 from ray_durable.compiler import durable, suspends
-from ray_durable.current import is_inside
+from ray_durable.running import is_inside
 
 __all__ = [
     "Emit",
@@ -26,12 +26,12 @@ __all__ = [
     "Sleep",
     "Spawn",
     "Suspended",
-    "checkpoint",
     "gather",
     "install",
     "receive",
     "sleep",
     "suspend",
+    "yield_point",
 ]
 
 
@@ -106,17 +106,17 @@ class Suspended:
         return suspend(self.request)
 
 
-# ---------------------------------------------------------------- sleep and checkpoint
+# ---------------------------------------------------------------- sleep and yield points
 
 
-def blocking_checkpoint() -> None:
+def yield_point() -> None:
     """A yield point: the coroutine's state is made durable here. Outside a coroutine it does nothing.
 
-    Example: for batch in batches: train(batch); ray_durable.checkpoint()"""
+    Example: for batch in batches: train(batch); ray_durable.yield_point()"""
 
 
 @durable
-def suspended_checkpoint() -> Generator[Request, Any, None]:
+def suspended_yield_point() -> Generator[Request, Any, None]:
     yield Pause()
 
 
@@ -125,9 +125,6 @@ def suspended_sleep(seconds: float) -> Generator[Request, Any, None]:
     if seconds < 0:
         raise ValueError("sleep length must be non-negative")
     yield Sleep(SYSTEM_CLOCK.now() + seconds) if seconds else Pause()
-
-
-checkpoint = blocking_checkpoint
 
 
 @durable
@@ -139,8 +136,8 @@ async def sleep(delay: float, result: Any = None) -> Any:
     return await Suspended(Sleep(SYSTEM_CLOCK.now() + delay, result) if delay > 0 else Pause())
 
 
-async def async_checkpoint() -> None:
-    """`checkpoint` for `async def` functions."""
+async def async_yield_point() -> None:
+    """`yield_point` for `async def` functions."""
     if is_inside():
         await Suspended(Pause())
 
@@ -208,5 +205,5 @@ def install() -> None:
     suspends(time.sleep, suspended_sleep, sleep)
     suspends(asyncio.sleep, suspended_sleep, sleep)
     suspends(asyncio.gather, None, gather)
-    suspends(blocking_checkpoint, suspended_checkpoint, async_checkpoint)
+    suspends(yield_point, suspended_yield_point, async_yield_point)
     suspends(receive, suspended_receive, receive)

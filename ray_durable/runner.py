@@ -16,7 +16,7 @@ from enum import IntEnum
 from typing import Any
 
 from ray_durable.compiler import discard, durable, twin_of
-from ray_durable.current import entered
+from ray_durable.running import entered
 from ray_durable.operations import Emit, Join, Request, Spawn, Suspended
 
 __all__ = ["Branch", "Coroutine", "Outcome", "start"]
@@ -99,12 +99,10 @@ class Coroutine:
         self.calls: Any = None  # kept for the layer above: how this coroutine's object references were made
         self.host: Any = None  # the layer above's own record of it
 
-    @classmethod
-    def begin(cls, id: str, root: Any, **identity: Any) -> Coroutine:
-        """A coroutine that has not run yet; `root` is what `start` gave."""
-        coroutine = cls(id, **identity)
-        coroutine.main = Branch(coroutine, 0, root)
-        return coroutine
+    def begin(self, root: Any) -> Coroutine:
+        """Make this a coroutine that has not run yet; `root` is what `start` gave."""
+        self.main = Branch(self, 0, root)
+        return self
 
     def state(self) -> tuple[Any, ...]:
         """What a checkpoint holds: live objects, for a pickler that knows durable ones."""
@@ -113,15 +111,13 @@ class Coroutine:
         others = [(branch.number, branch.root, branch.request) for branch in self.others.values()]
         return (self.main.root, self.main.request, others, self.done)
 
-    @classmethod
-    def resume(cls, id: str, state: tuple[Any, ...], **identity: Any) -> Coroutine:
-        """The coroutine whose `state` this was, each branch at the request that it waited for."""
-        coroutine = cls(id, **identity)
-        coroutine.main = Branch(coroutine, 0, state[0], state[1])
+    def resume(self, state: tuple[Any, ...]) -> Coroutine:
+        """Make this the coroutine whose `state` this was, each branch at the request that it waited for."""
+        self.main = Branch(self, 0, state[0], state[1])
         if len(state) > 2:
-            coroutine.others = {n: Branch(coroutine, n, root, request) for n, root, request in state[2]}
-            coroutine.done = state[3]
-        return coroutine
+            self.others = {number: Branch(self, number, root, request) for number, root, request in state[2]}
+            self.done = state[3]
+        return self
 
     def branches(self) -> list[Branch]:
         """All branches that are not done, the main one first."""

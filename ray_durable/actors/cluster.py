@@ -20,6 +20,7 @@ __all__ = [
     "drain_node",
     "draining_nodes",
     "log_directory",
+    "log_directory",
     "nodes",
     "on_completed",
     "raylet_is_alive",
@@ -91,6 +92,13 @@ def drain_node(node_id: str, message: str, deadline: float | None = None) -> str
 def this_node_id() -> str:
     """The node of the calling process."""
     return str(ray.get_runtime_context().get_node_id())
+
+
+def log_directory() -> Path:
+    """Where Ray keeps the log files of this node's processes."""
+    from ray._private.worker import global_worker
+
+    return Path(global_worker.node.get_logs_dir_path())
 
 
 def this_address() -> str:

@@ -16,11 +16,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from ray_durable.actors.arranging import arrangers, take_message
+from ray_durable.actors.arranging import arrangers, resume_stream, take_message
 from ray_durable.actors.driving import AsyncDriver
 from ray_durable.actors.hosted import Answered, Hosted, Leaving
 from ray_durable.actors.mailbox import Message
-from ray_durable.actors.outcomes import Ending, Finished
+from ray_durable.actors.outcomes import Ending, Finished, user_traceback
 from ray_durable.actors.runqueue import Timers, Wakeup
 from ray_durable.actors.tally import Tally
 from ray_durable.actors.transfer import Transfer
@@ -28,7 +28,7 @@ from ray_durable.checkpoint.codec import dumps
 from ray_durable.checkpoint.record import Kind
 from ray_durable.clock import SYSTEM_CLOCK, Clock
 from ray_durable.compiler import discard
-from ray_durable.errors import CannotSaveError, CoroutineCancelled
+from ray_durable.errors import CannotSaveError, CoroutineCancelled, CoroutineCancelledError
 from ray_durable.operations import Emit, Request
 from ray_durable.runner import Branch, Coroutine, Outcome
 
@@ -68,6 +68,8 @@ class Engine:
         self.paused = False
         self.stopped = False
         self.turns = 0
+        self.allowed: Callable[[], bool] = lambda: True  # a host says here whether it holds its lease
+        self.before_commit: Callable[[], None] = lambda: None  # a host stores code here that the frames refer to
         self.arrangers: dict[type[Request], Callable[[Engine, Branch, Any], None]] = dict(arrangers())
 
     # ------------------------------------------------------------ turns
@@ -84,10 +86,13 @@ class Engine:
         self.turns += 1
         if self.stopped:
             return
+        if not self.paused and not self.allowed():
+            self.paused = True
         if not self.paused:
             ready, step = self.ready, self.step
             for _ in range(min(self.turn_size, len(ready))):
                 step(*ready.popleft())
+        self.before_commit()
         self.log.commit()
         if self.ready and not self.paused:
             self.schedule()
@@ -287,13 +292,16 @@ class Engine:
 
     def end(self, hosted: Hosted, ending: Ending, value: Any) -> None:
         """Make the outcome durable, then tell of it."""
+        header = hosted.header
         try:
             payload = dumps(value)
         except CannotSaveError as refusal:
-            ending, payload = "failed", dumps(refusal)
-        header = hosted.header
+            ending, value = "failed", refusal
+            payload = dumps(refusal)
+        if ending == "cancelled":
+            payload = dumps(CoroutineCancelledError(header.id))
+        text = "" if ending == "completed" else user_traceback(value)
         hosted.coroutine.seq += 1
-        finished = Finished(header.id, hosted.epoch, ending, payload, hosted.marks.emitted)
         for branch in hosted.coroutine.others.values():  # its `gather` gave up on them
             if branch.driver is not None:
                 branch.driver.stop()
@@ -307,11 +315,20 @@ class Engine:
             if hosted.leaving is not None:
                 hosted.leaving.done(None)
             hosted.visible = hosted.marks.emitted
-            self.on_finished(finished)
+            items, emitted = tuple(hosted.items), hosted.marks.emitted
+            self.on_finished(Finished(header.id, hosted.epoch, ending, payload, text, emitted, items))
+            for reader in hosted.readers:
+                reader()
 
         self.log.append(
             header.id, hosted.epoch, hosted.coroutine.seq, ENDINGS[ending], payload, release, hosted.marks.pack()
         )
+
+    def reader_has(self, hosted: Hosted, index: int) -> None:
+        """The stream's reader has all values below `index`; a generator that waited for it goes on."""
+        hosted.reader_has(index)
+        if hosted.blocked is not None:
+            resume_stream(self, hosted)
 
     def release(self, id: str, leaving: Leaving) -> None:
         """Let a coroutine go at its next yield point; `leaving.done` gets its transfer, or None if it is not here (any
@@ -386,6 +403,14 @@ class Engine:
                     take_message(self, branch)
 
         self.log.append(id, hosted.epoch, number, Kind.EVENT, payload, arrived)
+        self.schedule()
+
+    def log_event(self, hosted: Hosted, payload: bytes) -> None:
+        """Log what the state of the coroutine has taken in already: the next checkpoint holds it."""
+        hosted.events += 1
+        hosted.marks.events = hosted.events
+        hosted.plain = False
+        self.log.append(hosted.header.id, hosted.epoch, hosted.events, Kind.EVENT, payload)
         self.schedule()
 
     def stop(self) -> None:

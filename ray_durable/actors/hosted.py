@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from ray_durable.actors.dealing import dealing, loading
 from ray_durable.actors.mailbox import Mailbox, Message
 from ray_durable.actors.transfer import Header, Marks, Transfer
 from ray_durable.checkpoint.codec import dumps, loads
@@ -88,20 +89,23 @@ class Hosted:
         """Build or rebuild the coroutine; nothing of it runs yet.
 
         Raises: whatever unpickling user data raises; TypeError when the call does not fit its function."""
-        header, identity = transfer.header, {"name": transfer.header.name, "epoch": transfer.epoch, "seq": transfer.seq}
+        header = transfer.header
+        coroutine = Coroutine(header.id, name=header.name, epoch=transfer.epoch, seq=transfer.seq)
         mailbox = None
-        if transfer.form == "call":
-            coroutine = Coroutine.begin(header.id, start(*loads(transfer.state)), **identity)
-        else:
-            state, *more = loads(transfer.state)
-            coroutine = Coroutine.resume(header.id, state, **identity)
-            if more:
-                letters, transfer.marks.emitted, transfer.marks.retried = more
-                mailbox = None if letters is None else Mailbox.decode(letters)
+        with loading(coroutine, transfer.events):
+            if transfer.form == "call":
+                coroutine.begin(start(*loads(transfer.state)))
+            else:
+                state, *more = loads(transfer.state)
+                coroutine.resume(state)
+                if more:
+                    letters, transfer.marks.emitted, transfer.marks.retried = more
+                    mailbox = None if letters is None else Mailbox.decode(letters)
         hosted = cls(header, coroutine, transfer.epoch, transfer.marks)
         hosted.mailbox = mailbox
-        hosted.items.extend(transfer.items)
-        hosted.visible = max([transfer.marks.emitted, *(index + 1 for index, _ in transfer.items)])
+        # An item may be durable without the checkpoint behind it: its yield has not happened.
+        hosted.items.extend(item for item in transfer.items if item[0] < transfer.marks.emitted)
+        hosted.visible = transfer.marks.emitted
         hosted.plain = not any(transfer.marks.numbers())
         for number, payload in transfer.events:
             hosted.apply_event(number, payload)
@@ -137,10 +141,15 @@ class Hosted:
         """The pickled state of all branches, the mailbox and what the log's marks leave out.
 
         Raises: CannotSaveError."""
-        if self.plain:
-            return dumps((self.coroutine.state(),))
-        letters = None if self.mailbox is None else self.mailbox.encode()
-        return dumps((self.coroutine.state(), letters, self.marks.emitted, self.marks.retried))
+        coroutine = self.coroutine
+        dealing.coroutine = coroutine
+        try:
+            if self.plain:
+                return dumps((coroutine.state(),))
+            letters = None if self.mailbox is None else self.mailbox.encode()
+            return dumps((coroutine.state(), letters, self.marks.emitted, self.marks.retried))
+        finally:
+            dealing.coroutine = None
 
     def emit(self, branch: Branch) -> tuple[int, bytes]:
         """Take the value that `branch` yields out of its request: index and payload of the `item` record."""

@@ -6,25 +6,46 @@ which turn into the value where Ray unpickles them.
 
 from __future__ import annotations
 
+import traceback
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from ray_durable.checkpoint.codec import loads
 
-__all__ = ["Finished", "Value"]
+__all__ = ["Ending", "Failure", "Finished", "Value", "user_traceback"]
+
+PACKAGE = str(Path(__file__).parent.parent)
 
 Ending = Literal["completed", "failed", "cancelled"]
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """`payload` is the pickled result of a completed coroutine, else the pickled exception."""
+    """`payload` is the pickled result of a completed coroutine, else the pickled exception, whose traceback as text is
+    `text`. `items` are streamed values that nobody has read yet, with their indexes; `emitted` counts all."""
 
     coroutine: str
     epoch: int
     ending: Ending
     payload: bytes
+    text: str = ""
     emitted: int = 0
+    items: tuple[tuple[int, bytes], ...] = ()
+
+
+class Failure(Exception):
+    """Carries a coroutine's own exception through Ray: where Ray unpickles it, it becomes that exception."""
+
+    def __init__(self, payload: bytes, text: str) -> None:
+        super().__init__(text)
+        self.payload, self.text = payload, text
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return loads, (self.payload,)
+
+    def __str__(self) -> str:
+        return self.text
 
 
 class Value:
@@ -37,3 +58,14 @@ class Value:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return loads, (self.payload,)
+
+
+def user_traceback(error: BaseException) -> str:
+    """The traceback of a coroutine's exception without this package's own frames."""
+    trace = traceback.TracebackException.from_exception(error)
+    each: traceback.TracebackException | None = trace
+    while each is not None:
+        kept = [frame for frame in each.stack if not frame.filename.startswith(PACKAGE)]
+        each.stack = traceback.StackSummary.from_list(kept)
+        each = each.__cause__ or each.__context__
+    return "".join(trace.format()).rstrip()

@@ -38,6 +38,11 @@ class Demands:
         """Whether it needs a host of its own, which holds the resources for it."""
         return bool(self.num_cpus or self.num_gpus or self.memory or self.resources)
 
+    @property
+    def is_anywhere(self) -> bool:
+        """Whether it may be moved just to even out the load."""
+        return not self.dedicated and self.node_id is None and not self.label_selector
+
 
 @dataclass(frozen=True, slots=True)
 class Header:

@@ -1,0 +1,383 @@
+"""The controller: a named, detached Ray actor that places coroutines and answers for them.
+
+This is its face and its beginning; what it does while it leads is `leader`'s. It may be killed at any moment: its next
+incarnation takes a higher term and rebuilds the map from the hosts that live and from the logs. Calls that were waiting
+are repeated by Ray, and answered by the new one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import logging
+import os
+from typing import Any
+
+import ray
+
+from ray_durable.actors import cluster
+from ray_durable.actors.events import Events
+from ray_durable.actors.exporter import Exporter, Target
+from ray_durable.actors.fleet import Fleet, HostRecord
+from ray_durable.actors.leader import Leader
+from ray_durable.actors.ledger import Entry
+from ray_durable.actors.membership import Verdict
+from ray_durable.actors.outcomes import Failure, Value
+from ray_durable.actors.rebuild import Rebuilt, controller_writer, lost_owners, read_logs, rebuild
+from ray_durable.actors.terms import beat, is_replaced, lead_cluster, next_term
+from ray_durable.actors.transfer import Header
+from ray_durable.checkpoint.log import Log
+from ray_durable.checkpoint.stores import open_store, probe
+from ray_durable.clock import SYSTEM_CLOCK
+from ray_durable.config import Settings
+from ray_durable.errors import FencedError, NoSuchCoroutineError
+from ray_durable.logs import open_event_log
+from ray_durable.metrics import Metrics
+
+__all__ = ["CONTROLLER", "Controller"]
+
+CONTROLLER = "ray_durable_controller"
+TICK_S = 0.1
+REBALANCE_EVERY_S = 1.0
+REASONS = {"call_failed": "host_died", "silence": "host_hung", "node_gone": "node_died", "host_said": "node_died"}
+
+
+class Controller:
+    """The actor. Every method first waits until its term has begun."""
+
+    def __init__(self, settings: Settings, takeover: bool = False) -> None:
+        self.settings = settings
+        self.takeover = takeover
+        self.begun: asyncio.Task[None] | None = None
+        self.leader: Leader
+        # Ray restarts a killed controller without calling anything: begin by a call of our own.
+        ray.get_runtime_context().current_actor.ready.remote()
+
+    async def ready(self) -> dict[str, Any]:
+        """Return once this term leads. Raises: StorageInUseError, UnsafeStoreError, StoreError."""
+        if self.begun is None:
+            self.begun = asyncio.get_running_loop().create_task(self.begin())
+        await asyncio.shield(self.begun)
+        return {"term": self.term, "metrics": self.exporter.address, "storage": self.settings.storage}
+
+    # ------------------------------------------------------------ beginning
+
+    async def begin(self) -> None:
+        settings, clock = self.settings, SYSTEM_CLOCK
+        self.event_log = open_event_log("controller", settings, cluster.log_directory())
+        self.store = store = await asyncio.to_thread(open_store, settings.storage)
+        await asyncio.to_thread(probe, store)
+        self.claim = await asyncio.to_thread(
+            lambda: lead_cluster(
+                store,
+                cluster.cluster_id(),
+                settings.storage,
+                lease_s=settings.lease_s,
+                takeover=self.takeover,
+                clock=clock,
+            )
+        )
+        self.term = await asyncio.to_thread(next_term, store, clock)
+        self.metrics = Metrics(node=cluster.this_node_id()[:12], host="controller", on=settings.metrics)
+        self.events = Events(self.event_log, clock)
+        self.exporter = Exporter.start(self.metrics, settings, self.targets)
+        self.changed = asyncio.Event()
+        self.fleet = Fleet(
+            self.term,
+            settings,
+            self.event_log,
+            on_finished=lambda finished: self.leader.finished(finished),
+            on_ready=self.host_ready,
+            on_change=self.changed.set,
+        )
+        rebuilt = rebuild(await asyncio.to_thread(read_logs, store, self.term))
+        self.leader = Leader(
+            self.term,
+            settings,
+            self.open_log(),
+            self.fleet,
+            rebuilt.ledger,
+            events=self.events,
+            metrics=self.metrics,
+            event_log=self.event_log,
+        )
+        await self.fleet.look_at_nodes()
+        await self.resume(rebuilt)
+        for work in (self.tick(), self.look(), self.show_life()):
+            self.fleet.spawn(work)
+        self.metrics.coroutines.follow(lambda: len(rebuilt.ledger.owned.get("", ())), "pending")
+        self.events.add("leading", term=self.term, coroutines=rebuilt.ledger.unfinished)
+
+    def open_log(self) -> Log:
+        loop = asyncio.get_running_loop()
+        return Log(
+            self.store,
+            controller_writer(self.term),
+            executor=concurrent.futures.ThreadPoolExecutor(4, thread_name_prefix="log"),
+            call_soon=loop.call_soon_threadsafe,
+            on_durable=lambda tokens: [token() for token in tokens if token is not None],
+            on_error=self.log_stopped,
+            metrics=self.metrics,
+        )
+
+    def log_stopped(self, error: Exception) -> None:
+        """Another term leads, or the store is gone: admit and place nothing more."""
+        if isinstance(error, FencedError):
+            self.metrics.fenced_writers.add(1, "controller")
+        self.event_log.error("log_stopped", error)
+        logging.shutdown()
+        os._exit(1)
+
+    async def resume(self, rebuilt: Rebuilt) -> None:
+        """Meet the hosts that live, take over those that do not, and finish what earlier terms began."""
+        self.metrics.rebuilds.add(1)
+        records = self.fleet.find_running()
+        if records:
+            await asyncio.wait([asyncio.create_task(self.meet(record)) for record in records])
+        for writer in rebuilt.unsealed - set(self.fleet.hosts):
+            ghost = HostRecord(writer, "", None, state="dead")
+            await self.leader.take_over(ghost, "call_failed", "cold_start")
+        unsealed = rebuilt.unsealed | set(self.fleet.hosts)
+        for entry in lost_owners(rebuilt.ledger, unsealed):
+            await self.leader.plan_again(entry)
+        self.fleet.ensure_shared_hosts()
+        await self.leader.place_waiting()
+        for record in self.fleet.hosts.values():
+            self.leader.hand_over_debts(record)
+
+    async def meet(self, record: HostRecord) -> None:
+        """Greet a host of an earlier term; one that does not answer in a lease is left to its verdict."""
+        try:
+            await asyncio.wait_for(self.fleet.greet(record), self.settings.lease_s)
+        except TimeoutError:
+            record.state = "suspect"
+        except ray.exceptions.RayActorError:
+            self.fleet.hosts.pop(record.incarnation)
+            return
+        self.fleet.spawn(self.fleet.watch(record))
+
+    # ------------------------------------------------------------ watching
+
+    def host_ready(self, record: HostRecord) -> None:
+        self.events.add("host_ready", host=record.incarnation, node=record.node)
+        self.leader.hand_over_debts(record)
+        self.changed.set()
+
+    async def tick(self) -> None:
+        """Judge the hosts, and do what follows, several times a second and at every sign of death."""
+        last_rebalance = SYSTEM_CLOCK.monotonic()
+        while True:
+            try:
+                await asyncio.wait_for(self.changed.wait(), TICK_S)
+            except TimeoutError:
+                pass
+            self.changed.clear()
+            for verdict in self.fleet.verdicts():
+                self.act_on(verdict)
+            self.fleet.ensure_shared_hosts()
+            await self.leader.place_waiting()
+            if SYSTEM_CLOCK.monotonic() - last_rebalance > REBALANCE_EVERY_S:
+                last_rebalance = SYSTEM_CLOCK.monotonic()
+                self.fleet.spawn(self.leader.rebalance())
+
+    def act_on(self, verdict: Verdict) -> None:
+        record = self.fleet.hosts.get(verdict.host)
+        if record is None or record.state == "dead":
+            return
+        if verdict.state == "dead":
+            reason = REASONS[verdict.sign]
+            if reason == "host_died" and not self.node_lives(record):
+                reason = "node_died"
+            record.state = "dead"
+            self.fleet.spawn(self.leader.take_over(record, verdict.sign, reason))
+        elif verdict.state == "draining" and record.state != "draining":
+            record.state = "draining"
+            self.fleet.spawn(self.leader.empty(record))
+        elif record.state != "draining":
+            record.state = verdict.state
+
+    def node_lives(self, record: HostRecord) -> bool:
+        return record.node in self.fleet.nodes
+
+    async def look(self) -> None:
+        """Ask Ray for nodes and drains now and then."""
+        while True:
+            await self.fleet.look_at_nodes()
+            await asyncio.sleep(self.settings.poll_s)
+
+    async def show_life(self) -> None:
+        """Overwrite this cluster's counter; stop if another cluster has taken over (rule 18)."""
+        while True:
+            await asyncio.to_thread(beat, self.store, self.claim, SYSTEM_CLOCK.unique())
+            if await asyncio.to_thread(is_replaced, self.store, self.claim):
+                self.event_log.error("replaced", claim=self.claim)
+                os._exit(1)
+            await asyncio.sleep(self.settings.lease_s / 4)
+
+    def targets(self) -> list[Target]:
+        """The hosts' `/metrics`, for Prometheus."""
+        return [Target(host.metrics) for host in self.fleet.hosts.values() if host.metrics]
+
+    # ------------------------------------------------------------ for clients
+
+    async def run(self, header: dict[str, Any], state: bytes, get_if_exists: bool = False) -> Any:
+        """Admit a coroutine and wait for its result. Raises: its own exception; NameTakenError."""
+        await self.ready()
+        entry = await self.leader.admit(Header.from_json(header), state, get_if_exists=get_if_exists)
+        return await self.outcome(entry)
+
+    async def admit(self, header: dict[str, Any], state: bytes, get_if_exists: bool = False) -> str:
+        """Admit a coroutine; returns its id, or that of the one that has its name. Raises: NameTakenError."""
+        await self.ready()
+        entry = await self.leader.admit(Header.from_json(header), state, get_if_exists=get_if_exists)
+        return entry.header.id
+
+    async def wait(self, id: str) -> Any:
+        """The result of a coroutine, when it is durable. Raises: its own exception; NoSuchCoroutineError."""
+        return await self.outcome(await self.find(id))
+
+    async def outcome(self, entry: Entry) -> Value:
+        while entry.finished is None:
+            await entry.changed()
+        if entry.finished.ending == "completed":
+            return Value(entry.finished.payload)
+        raise Failure(entry.finished.payload, entry.finished.text)
+
+    async def find(self, id: str, namespace: str | None = None) -> Entry:
+        """An entry by id, or by name in a namespace. Raises: NoSuchCoroutineError."""
+        await self.ready()
+        ledger = self.leader.ledger
+        entry = ledger.entries.get(id) or ledger.named(namespace or "default", id)
+        if entry is None:
+            raise NoSuchCoroutineError(id)
+        return entry
+
+    async def lookup(self, name: str, namespace: str | None = None) -> dict[str, Any]:
+        """A row about one coroutine."""
+        return self.row(await self.find(name, namespace))
+
+    def row(self, entry: Entry) -> dict[str, Any]:
+        record = self.fleet.hosts.get(entry.owner)
+        header = entry.header
+        return {
+            "id": header.id,
+            "name": header.name,
+            "namespace": header.namespace,
+            "function": header.function,
+            "kind": header.kind,
+            "state": entry.state,
+            "host": entry.owner or None,
+            "node": record.node if record is not None else None,
+            "epoch": entry.epoch,
+            "created": header.created,
+        }
+
+    async def rows(self) -> list[dict[str, Any]]:
+        """A row per coroutine, the oldest first."""
+        await self.ready()
+        return [self.row(entry) for entry in self.leader.ledger.entries.values()]
+
+    async def send(self, id: str, sender: str, number: int, topic: str, payload: bytes) -> None:
+        """Deliver a message; on return it is durable. Raises: NoSuchCoroutineError when the coroutine has ended."""
+        entry = await self.find(id)
+        while True:
+            if entry.finished is not None:
+                raise NoSuchCoroutineError(id, f"it has {entry.finished.ending}, and takes no more messages")
+            record = self.fleet.hosts.get(entry.owner)
+            if entry.running and not entry.leaving and record is not None:
+                try:
+                    if await record.handle.deliver.remote(self.term, entry.header.id, sender, number, topic, payload):
+                        return
+                except ray.exceptions.RayActorError:
+                    pass
+            await entry.changed(0.2)
+
+    async def item(self, id: str, index: int) -> Value | None:
+        """A streamed value when it is durable; None when the stream has ended before it."""
+        entry = await self.find(id)
+        while True:
+            if index in entry.items:
+                return Value(entry.items[index])
+            if entry.finished is not None:
+                return None
+            record = self.fleet.hosts.get(entry.owner)
+            if entry.running and record is not None:
+                try:
+                    value: Value | None = await record.handle.item.remote(self.term, entry.header.id, index)
+                except ray.exceptions.RayActorError:
+                    value = None
+                if value is not None:
+                    return value
+            await entry.changed(0.2)
+
+    async def has_item(self, id: str, index: int) -> bool:
+        """Whether the stream has a value at `index`; waits until that is known."""
+        return await self.item(id, index) is not None
+
+    async def cancel(self, id: str) -> bool:
+        """Cancel a coroutine at its next yield point. False when it has ended already."""
+        entry = await self.find(id)
+        while entry.finished is None:
+            record = self.fleet.hosts.get(entry.owner)
+            if entry.running and record is not None:
+                try:
+                    if await record.handle.cancel.remote(self.term, entry.header.id):
+                        return True
+                except ray.exceptions.RayActorError:
+                    pass
+            await entry.changed(0.2)
+        return False
+
+    async def migrate(self, id: str, node: str | None = None) -> bool:
+        """Move a coroutine to the host on `node` (a prefix of its id does), or to the least loaded other host."""
+        entry = await self.find(id)
+        views = [view for view in self.fleet.views(self.leader.ledger.load) if view.usable]
+        if node is not None:
+            views = [view for view in views if view.node.startswith(node)]
+            if not views:
+                raise NoSuchCoroutineError(node, "no live node with a host has this id")
+        others = sorted((view for view in views if view.host != entry.owner), key=lambda view: view.load)
+        return bool(others) and await self.leader.migrate(entry, others[0].host, "requested")
+
+    async def inspect(self, id: str) -> dict[str, Any]:
+        """Where a coroutine stands: its row, and its frames as its host shows them."""
+        entry = await self.find(id)
+        record = self.fleet.hosts.get(entry.owner)
+        view = None
+        if entry.running and record is not None:
+            view = await record.handle.inspect.remote(self.term, entry.header.id)
+        return {**self.row(entry), "view": view}
+
+    async def drain(self, node: str, timeout_s: float | None = None) -> str | None:
+        """Drain a node: move its coroutines away, and end its host. Returns Ray's reason if Ray refuses."""
+        await self.ready()
+        timeout_s = self.settings.drain_timeout_s if timeout_s is None else timeout_s
+        deadline = SYSTEM_CLOCK.now() + timeout_s
+        refusal = await asyncio.to_thread(cluster.drain_node, node, "ray_durable drain", deadline)
+        if refusal is None:
+            self.fleet.draining[node] = deadline
+            self.changed.set()
+        return refusal
+
+    async def status(self) -> dict[str, Any]:
+        """Hosts, counts and figures in one piece."""
+        await self.ready()
+        ledger = self.leader.ledger
+        return {
+            "term": self.term,
+            "storage": self.settings.storage,
+            "metrics": self.exporter.address,
+            "hosts": self.leader.describe(),
+            "draining": dict(self.fleet.draining),
+            "coroutines": len(ledger.entries),
+            "unfinished": ledger.unfinished,
+            "pending": len(ledger.owned.get("", ())),
+            "migrations": dict(self.events.migrations),
+            "pid": os.getpid(),
+            "node": cluster.this_node_id(),
+        }
+
+    async def events_since(self, number: int) -> list[dict[str, Any]]:
+        """What happened after event `number`."""
+        await self.ready()
+        return self.events.since(number)

@@ -1,0 +1,90 @@
+"""From logs to facts and transfers: what recovery found, in the terms of ownership."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+
+from ray_durable.actors.outcomes import Ending, Finished
+from ray_durable.actors.ownership import Fact, decode_plans
+from ray_durable.actors.transfer import Marks, Transfer
+from ray_durable.checkpoint.record import Consumed, Kind, Record
+from ray_durable.checkpoint.recovery import Recovered, Recovery
+
+__all__ = ["facts_in", "finished_in", "newest_transfer", "transfer_from"]
+
+ENDINGS: dict[Kind, Ending] = {
+    Kind.COMPLETED: "completed",
+    Kind.FAILED: "failed",
+    Kind.CANCELLED: "cancelled",
+}
+
+
+def facts_in(recovery: Recovery) -> Iterator[Fact]:
+    """All that one log, its seal included, says of ownership."""
+    for id, found in recovery.coroutines.items():
+        if found.admitted is not None:
+            yield Fact(id, "admitted", found.admitted.epoch)
+        if found.placed is not None:
+            yield Fact(id, "planned", found.placed.epoch, found.placed.state.decode())
+        if found.adopted is not None:
+            yield Fact(id, "adopted", found.adopted.epoch, recovery.writer)
+        if found.moved is not None:
+            yield Fact(id, "planned", found.moved.epoch, Transfer.decode(found.moved.state).to)
+        if found.terminal is not None:
+            yield Fact(id, "terminal", found.terminal.epoch)
+    if recovery.sealed is not None:
+        for id, plan in decode_plans(recovery.sealed.plan).items():
+            yield Fact(id, "planned", plan.epoch, plan.to)
+
+
+def finished_in(recovery: Recovery) -> Iterator[Finished]:
+    """Every outcome that one log holds."""
+    for id, found in recovery.coroutines.items():
+        ending = found.terminal
+        if ending is not None and ending.kind in ENDINGS:
+            items = tuple((item.seq, bytes(item.state)) for item in found.items)
+            emitted = max((index + 1 for index, _ in items), default=0)
+            yield Finished(id, ending.epoch, ENDINGS[ending.kind], bytes(ending.state), "", emitted, items)
+
+
+def transfer_from(found: Recovered) -> Transfer | None:
+    """What one log knows of a coroutine, ready to be handed on; None when it holds no state of it."""
+    latest = found.latest
+    if latest is None:
+        return None
+    if latest.kind is not Kind.CHECKPOINT:
+        transfer = Transfer.decode(bytes(latest.state))
+    else:
+        origin = found.adopted or found.admitted
+        assert origin is not None, f"{found.id}: a checkpoint without the record that brought it here"
+        consumed = Consumed.unpack(latest.consumed)
+        transfer = replace(
+            Transfer.decode(bytes(origin.state)),
+            form="frames",
+            state=bytes(latest.state),
+            seq=latest.seq,
+            marks=Marks(events=consumed.events, read=consumed.items),
+            events=(),
+            items=(),
+        )
+    return replace(
+        transfer,
+        epoch=latest.epoch,
+        events=joined(transfer.events, found.events, above=transfer.marks.events),
+        items=joined(transfer.items, found.items, above=transfer.marks.read - 1),
+    )
+
+
+def joined(
+    carried: Iterable[tuple[int, bytes]], logged: Iterable[Record], above: int
+) -> tuple[tuple[int, bytes], ...]:
+    """Numbered payloads that came with a transfer and those logged since, each once, those up to `above` left out."""
+    merged = {**dict(carried), **{record.seq: bytes(record.state) for record in logged}}
+    return tuple(sorted((number, payload) for number, payload in merged.items() if number > above))
+
+
+def newest_transfer(id: str, recoveries: Mapping[str, Recovery]) -> Transfer | None:
+    """The newest state of a coroutine over all logs, by (epoch, seq)."""
+    found = [transfer_from(r.coroutines[id]) for r in recoveries.values() if id in r.coroutines]
+    return max((t for t in found if t is not None), key=lambda t: (t.epoch, t.seq), default=None)

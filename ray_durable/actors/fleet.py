@@ -1,0 +1,233 @@
+"""The hosts as the controller knows them: made one per node, watched, and judged.
+
+A shell around `membership`: it makes host actors, keeps one `report` call open to each, hears their heartbeats and asks
+Ray for its nodes; what follows from a verdict is the controller's business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from ray_durable.actors import cluster
+from ray_durable.actors.heartbeat import Listener
+from ray_durable.actors.host import Host
+from ray_durable.actors.membership import Heard, Limits, Verdict, judge
+from ray_durable.actors.outcomes import Finished
+from ray_durable.actors.placement import HostView, environment_key
+from ray_durable.actors.transfer import Demands
+from ray_durable.clock import SYSTEM_CLOCK, Clock
+from ray_durable.config import Settings
+from ray_durable.errors import StaleTermError
+from ray_durable.logs import EventLog
+
+__all__ = ["Fleet", "HostRecord"]
+
+HOST_PREFIX = "host-"
+CALLS_AT_ONCE = 100_000
+
+
+@dataclass(slots=True, eq=False)
+class HostRecord:
+    """One host incarnation. `state`: starting, alive, suspect, draining or dead; times are monotonic seconds."""
+
+    incarnation: str
+    node: str
+    handle: Any
+    state: str = "starting"
+    dedicated_to: str | None = None
+    environment: str = ""
+    began: float = 0.0
+    call_failed: bool = False
+    pid: int = 0
+    metrics: str | None = None
+    figures: dict[str, int] = field(default_factory=dict)
+    owned_at_hello: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def usable(self) -> bool:
+        return self.state == "alive"
+
+
+class Fleet:
+    """All hosts of one controller term. `on_finished` gets every outcome that a host reports; `on_change` is called when a
+    verdict may have changed."""
+
+    def __init__(
+        self,
+        term: int,
+        settings: Settings,
+        log: EventLog,
+        *,
+        on_finished: Callable[[Finished], None],
+        on_ready: Callable[[HostRecord], None],
+        on_change: Callable[[], None],
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        self.term, self.settings, self.log, self.clock = term, settings, log, clock
+        self.on_finished, self.on_ready, self.on_change = on_finished, on_ready, on_change
+        self.hosts: dict[str, HostRecord] = {}
+        self.nodes: dict[str, cluster.Node] = {}
+        self.draining: dict[str, float] = {}
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.loop = asyncio.get_running_loop()
+        self.listener = Listener(
+            cluster.this_address(), clock, on_news=lambda: self.loop.call_soon_threadsafe(on_change)
+        )
+
+    def spawn(self, work: Awaitable[None]) -> None:
+        """Run `work` beside everything else; a failure of it is logged."""
+
+        async def run() -> None:
+            try:
+                await work
+            except Exception as error:
+                self.log.error("task_failed", error)
+
+        task = self.loop.create_task(run())
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    # ------------------------------------------------------------ nodes
+
+    async def look_at_nodes(self) -> None:
+        """Ask Ray for its nodes and drains."""
+        nodes, draining = await asyncio.gather(
+            asyncio.to_thread(cluster.nodes), asyncio.to_thread(cluster.draining_nodes)
+        )
+        self.nodes = {node.id: node for node in nodes if node.alive}
+        self.draining = {id: deadline for id, deadline in draining.items() if id in self.nodes} | {
+            id: deadline for id, deadline in self.draining.items() if id in self.nodes and id not in draining
+        }
+
+    def ensure_shared_hosts(self) -> None:
+        """Make a host on every node that lacks one."""
+        covered = {host.node for host in self.hosts.values() if host.dedicated_to is None and host.state != "dead"}
+        for node in self.nodes.values():
+            if node.id not in covered and node.id not in self.draining:
+                strategy = NodeAffinitySchedulingStrategy(node.id, soft=False)
+                self.make(node.id, {"num_cpus": 0, "scheduling_strategy": strategy})
+
+    def ensure_environment(self, runtime_env: dict[str, Any]) -> None:
+        """Make a shared host with this runtime environment, if there is none."""
+        key = environment_key(runtime_env)
+        if not any(host.environment == key and host.state != "dead" for host in self.hosts.values()):
+            self.make("", {"num_cpus": 0, "runtime_env": runtime_env}, environment=key)
+
+    def make_dedicated(self, coroutine: str, demands: Demands) -> HostRecord:
+        """Make a host for one coroutine, wherever Ray finds the resources for it."""
+        options: dict[str, Any] = {"num_cpus": demands.num_cpus, "num_gpus": demands.num_gpus}
+        if demands.memory:
+            options["memory"] = demands.memory
+        if demands.resources:
+            options["resources"] = dict(demands.resources)
+        if demands.label_selector:
+            options["label_selector"] = dict(demands.label_selector)
+        if demands.runtime_env:
+            options["runtime_env"] = demands.runtime_env
+        if demands.node_id is not None:
+            options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(demands.node_id, soft=demands.soft)
+        elif demands.spread:
+            options["scheduling_strategy"] = "SPREAD"
+        return self.make("", options, dedicated_to=coroutine)
+
+    def make(self, node: str, options: dict[str, Any], **facts: Any) -> HostRecord:
+        incarnation = f"{HOST_PREFIX}{(node or 'any')[:8]}-{self.clock.unique()[:12]}"
+        handle = (
+            ray.remote(Host)
+            .options(
+                name=incarnation,
+                namespace=self.settings.namespace,
+                lifetime="detached",
+                max_restarts=0,
+                max_concurrency=CALLS_AT_ONCE,
+                **options,
+            )
+            .remote(incarnation, self.settings)
+        )
+        record = HostRecord(incarnation, node, handle, began=self.clock.monotonic(), **facts)
+        self.hosts[incarnation] = record
+        self.spawn(self.watch(record))
+        return record
+
+    # ------------------------------------------------------------ hosts
+
+    def find_running(self) -> list[HostRecord]:
+        """Hosts of an earlier term that Ray still has, by name."""
+        found = []
+        for actor in ray.util.list_named_actors(all_namespaces=True):
+            name = actor["name"]
+            if actor["namespace"] == self.settings.namespace and name.startswith(HOST_PREFIX):
+                record = HostRecord(name, "", ray.get_actor(name, self.settings.namespace))
+                record.began = self.clock.monotonic()
+                self.hosts[name] = record
+                found.append(record)
+        return found
+
+    async def greet(self, record: HostRecord) -> None:
+        """Make ourselves known to a host; on return it is alive."""
+        facts = await record.handle.hello.remote(self.term, self.listener.address, self.listener.token)
+        record.node, record.pid, record.metrics = facts["node"], facts["pid"], facts["metrics"]
+        record.owned_at_hello = facts["owned"]
+        record.began = self.clock.monotonic()
+        if record.state in ("starting", "suspect"):
+            record.state = "alive"
+            self.log.info("host_ready", host=record.incarnation, node=record.node)
+
+    async def watch(self, record: HostRecord) -> None:
+        """Keep one call open to a host for as long as it lives."""
+        seen = 0
+        try:
+            if record.state == "starting":
+                await self.greet(record)
+            self.on_ready(record)
+            while record.state != "dead":
+                report = await record.handle.report.remote(self.term, seen)
+                for finished in report["finished"]:
+                    self.on_finished(finished)
+                seen = report["seen"]
+                record.figures = {name: report[name] for name in ("coroutines", "checkpoints", "bytes")}
+        except ray.exceptions.RayActorError:
+            record.call_failed = True
+            self.on_change()
+        except (StaleTermError, ray.exceptions.RayTaskError) as error:
+            self.log.error("report_failed", error, host=record.incarnation)
+
+    def verdicts(self) -> list[Verdict]:
+        """What to take each host for now. A host that is still starting is judged only by the failure of its call."""
+        now = self.clock.monotonic()
+        heard = []
+        for host in self.hosts.values():
+            if host.state == "dead" or (host.state == "starting" and not host.call_failed):
+                continue
+            beat = self.listener.beats.get(host.incarnation)
+            last = max(host.began, beat.at if beat is not None else 0.0)
+            gone = beat is not None and beat.raylet_gone
+            heard.append(Heard(host.incarnation, host.node, last, host.call_failed, gone))
+        limits = Limits(self.settings.silence_s, self.settings.lease_s)
+        return judge(heard, now, limits, self.nodes, self.draining)
+
+    def views(self, load: Callable[[str], int]) -> list[HostView]:
+        """The shared hosts as placement sees them."""
+        return [
+            HostView(
+                host=host.incarnation,
+                node=host.node,
+                load=load(host.incarnation),
+                usable=host.usable,
+                environment=host.environment,
+                labels=self.nodes[host.node].labels if host.node in self.nodes else {},
+            )
+            for host in self.hosts.values()
+            if host.dedicated_to is None and host.state not in ("dead", "starting")
+        ]
+
+    def kill(self, record: HostRecord) -> None:
+        """End a host whose log is sealed, or that has nothing left to run."""
+        record.state = "dead"
+        ray.kill(record.handle, no_restart=True)

@@ -1,0 +1,265 @@
+"""The Ray actor that runs coroutines: a thin shell around the engine, its log and its lease.
+
+A host never decides who owns what. It takes coroutines that a durable plan gives to its own incarnation, gives them up
+on a command of the current term, reports what has ended, and ends itself when its log is sealed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import gc
+import logging
+import os
+import sys
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+from ray_durable import operations
+from ray_durable.actors import cluster, refs
+from ray_durable.actors.code import CodeShelf
+from ray_durable.actors.engine import Engine
+from ray_durable.actors.exporter import Exporter
+from ray_durable.actors.heartbeat import Beater
+from ray_durable.actors.hosted import Leaving
+from ray_durable.actors.mailbox import Message
+from ray_durable.actors.membership import lease_held
+from ray_durable.actors.outcomes import Finished, Value
+from ray_durable.actors.tally import Tally
+from ray_durable.actors.transfer import Transfer
+from ray_durable.checkpoint.codec import dumps
+from ray_durable.checkpoint.log import Log
+from ray_durable.checkpoint.names import segment_name
+from ray_durable.checkpoint.stores import open_store
+from ray_durable.clock import SYSTEM_CLOCK
+from ray_durable.config import Settings
+from ray_durable.errors import CoroutineCancelled, FencedError, StaleTermError
+from ray_durable.logs import open_event_log
+from ray_durable.metrics import Metrics
+
+__all__ = ["Host"]
+
+REPORT_EVERY_S = 1.0
+LEASE_CHECKS_PER_LEASE = 20
+
+
+class Host:
+    """One host incarnation. Every method is called by the controller, with its term first."""
+
+    def __init__(self, incarnation: str, settings: Settings) -> None:
+        self.incarnation = incarnation
+        self.settings = settings
+        self.term = 0
+        self.outbox: deque[tuple[int, Finished]] = deque()
+        self.sent = 0
+        self.news: asyncio.Event | None = None
+        self.engine: Engine
+        self.beater: Beater | None = None
+        self.started = False
+        self.unsealed_at = 0.0
+
+    # ------------------------------------------------------------ beginning
+
+    async def hello(self, term: int, address: tuple[str, int], token: str) -> dict[str, Any]:
+        """Serve the controller of `term`, whose heartbeat listener is at `address`. Returns what runs here."""
+        self.check(term)
+        if not self.started:
+            self.start()
+        if self.beater is not None:
+            self.beater.close()
+        self.beater = Beater(
+            self.incarnation,
+            address,
+            token,
+            period_s=self.settings.heartbeat_s,
+            turns=lambda: self.engine.turns,
+            raylet_is_alive=cluster.raylet_is_alive,
+        )
+        owned = {id: hosted.epoch for id, hosted in self.engine.coroutines.items()}
+        return {"pid": os.getpid(), "node": cluster.this_node_id(), "owned": owned, "metrics": self.exporter.address or ""}
+
+    def start(self) -> None:
+        """Open the log and get ready to run; on the actor's own loop."""
+        self.started = True
+        sys.setswitchinterval(0.0005)
+        os.environ["RAY_DURABLE_NAMESPACE"] = self.settings.namespace  # what coroutines here start goes there too
+        operations.install()
+        refs.install_in_host()
+        loop = asyncio.get_running_loop()
+        self.news = asyncio.Event()
+        self.event_log = open_event_log(self.incarnation, self.settings, cluster.log_directory())
+        metrics = Metrics(node=cluster.this_node_id()[:12], host=self.incarnation, on=self.settings.metrics)
+        self.metrics = metrics
+        self.tally = Tally(metrics)
+        self.engine = Engine(loop, tally=self.tally, turn_size=self.settings.turn_size, on_finished=self.finished)
+        self.engine.allowed = self.allowed
+        store = open_store(self.settings.storage)
+        self.engine.before_commit = CodeShelf(store).shelve
+        in_flight = self.settings.commits_in_flight if store.remote else 1
+        self.engine.log = self.log = Log(
+            store,
+            self.incarnation,
+            executor=concurrent.futures.ThreadPoolExecutor(in_flight, thread_name_prefix="log"),
+            call_soon=loop.call_soon_threadsafe,
+            on_durable=self.engine.on_durable,
+            on_error=self.log_stopped,
+            in_flight=in_flight,
+            metrics=metrics,
+        )
+        metrics.coroutines.follow(lambda: len(self.engine.coroutines) - len(self.engine.ready), "waiting")
+        metrics.coroutines.follow(lambda: len(self.engine.ready), "ready")
+        self.exporter = Exporter.start(metrics, self.settings)
+        self.lease_task = loop.create_task(self.keep_lease())
+        gc.freeze()
+
+    def check(self, term: int) -> None:
+        """Rule 13: a host refuses commands of a lower term. Raises: StaleTermError."""
+        if term < self.term:
+            raise StaleTermError(term, self.term)
+        self.term = term
+
+    # ------------------------------------------------------------ lease and fence
+
+    def renewed(self) -> float:
+        """When this host last had proof that it may go on: a commit, a look that showed no seal, or an answer to its
+        heartbeat."""
+        beat = self.beater.renewed if self.beater is not None else 0.0
+        return max(beat, self.log.durable_at, self.unsealed_at)
+
+    def allowed(self) -> bool:
+        """Whether coroutines may be resumed now (rule 13)."""
+        return lease_held(SYSTEM_CLOCK.monotonic(), self.renewed(), self.settings.lease_s)
+
+    async def keep_lease(self) -> None:
+        """While no controller renews the lease, look for a seal: a host goes on without one, as long as its log is open."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(self.settings.lease_s / LEASE_CHECKS_PER_LEASE)
+            if self.allowed():
+                if self.engine.paused:
+                    self.engine.paused = False
+                    self.engine.schedule()
+                continue
+            self.engine.paused = True
+            looked_at = SYSTEM_CLOCK.monotonic()
+            number = self.log.progress.next
+            fence = await loop.run_in_executor(None, self.log.read_back, segment_name(self.incarnation, number))
+            if fence == (None, False):
+                self.unsealed_at = looked_at
+            elif self.log.progress.next == number:  # not a segment that was made meanwhile
+                self.log_stopped(FencedError(self.incarnation, "a seal", number))
+
+    def log_stopped(self, error: Exception) -> None:
+        """The log is over: run and release nothing more, and end this process."""
+        self.engine.stop()
+        self.event_log.error("log_stopped", error)
+        if isinstance(error, FencedError):
+            self.metrics.fenced_writers.add(1, "host")
+        logging.shutdown()
+        os._exit(1)
+
+    # ------------------------------------------------------------ reporting
+
+    def finished(self, finished: Finished) -> None:
+        self.sent += 1
+        self.outbox.append((self.sent, finished))
+        assert self.news is not None
+        self.news.set()
+
+    async def report(self, term: int, seen: int) -> dict[str, Any]:
+        """What has ended here beyond report `seen`, with this host's figures; waits a moment for news.
+
+        The call that the controller always keeps open: its failure is the death notice."""
+        self.check(term)
+        assert self.news is not None
+        while self.outbox and self.outbox[0][0] <= seen:
+            self.outbox.popleft()
+        if not self.outbox:
+            self.news.clear()
+            try:
+                await asyncio.wait_for(self.news.wait(), REPORT_EVERY_S)
+            except TimeoutError:
+                pass
+        return {
+            "finished": [finished for _, finished in self.outbox],
+            "seen": self.outbox[-1][0] if self.outbox else seen,
+            "coroutines": len(self.engine.coroutines),
+            "checkpoints": self.tally.checkpoints,
+            "bytes": self.tally.bytes,
+        }
+
+    # ------------------------------------------------------------ coroutines
+
+    async def adopt(self, term: int, transfers: Sequence[bytes]) -> list[tuple[str, int]]:
+        """Take coroutines over that a durable plan gives to this incarnation (rule 11). Returns, once the adoptions are
+        durable, the id and epoch of each that was taken."""
+        self.check(term)
+        waiting = []
+        for data in transfers:
+            transfer = Transfer.decode(data)
+            if transfer.to != self.incarnation:
+                continue
+            done: asyncio.Future[tuple[str, int]] = asyncio.get_running_loop().create_future()
+            answer = (transfer.header.id, transfer.epoch)
+            self.engine.adopt(transfer, lambda done=done, answer=answer: done.set_result(answer))  # type: ignore[misc]
+            waiting.append(done)
+        return await asyncio.gather(*waiting)
+
+    async def release(self, term: int, id: str, epoch: int, to: str) -> bytes | None:
+        """Give a coroutine up at its next yield point. Returns its transfer once `moved` is durable, None if it has
+        ended or is not here."""
+        self.check(term)
+        done: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
+
+        def moved(transfer: Transfer | None) -> None:
+            if not done.done():
+                done.set_result(None if transfer is None else transfer.encode())
+
+        self.engine.release(id, Leaving(epoch, to, moved))
+        return await done
+
+    async def deliver(self, term: int, id: str, sender: str, number: int, topic: str, payload: bytes) -> bool:
+        """Put a message into a coroutine's mailbox. Returns True once it is durable, False if the coroutine is not here."""
+        self.check(term)
+        done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        message = Message(sender, number, topic, payload)
+        self.engine.deliver(id, message, dumps(message), done.set_result)
+        return await done
+
+    async def cancel(self, term: int, id: str) -> bool:
+        """Throw a cancellation into a coroutine at its yield point. Whether it is here."""
+        self.check(term)
+        hosted = self.engine.coroutines.get(id)
+        is_async = hosted is not None and hosted.coroutine.host is not None and hosted.coroutine.main.is_async
+        error = asyncio.CancelledError(f"coroutine {id} was cancelled") if is_async else CoroutineCancelled(id)
+        return self.engine.cancel(id, error)
+
+    async def item(self, term: int, id: str, index: int) -> Value | None:
+        """The streamed value `index` as soon as it is durable, or None when the coroutine is not here (any more) and the
+        value is not. Asking for it says that the reader has all values before it."""
+        self.check(term)
+        while True:
+            hosted = self.engine.coroutines.get(id)
+            if hosted is None:
+                return None
+            self.engine.reader_has(hosted, index)
+            if index < hosted.visible:
+                return next((Value(payload) for at, payload in hosted.items if at == index), None)
+            if hosted.coroutine.host is None or hosted.leaving is not None:
+                await asyncio.sleep(0.01)  # its end or its move is becoming durable; then the next look decides
+                continue
+            news: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            hosted.readers.append(lambda news=news: news.done() or news.set_result(None))  # type: ignore[misc]
+            await news
+
+    async def inspect(self, term: int, id: str) -> bytes | None:
+        """The state of a coroutine as it was last captured, pickled for whoever looks at it; None if it is not here."""
+        self.check(term)
+        hosted = self.engine.coroutines.get(id)
+        return None if hosted is None or hosted.coroutine.host is None else hosted.describe()
+
+    async def owned(self, term: int) -> dict[str, int]:
+        """The coroutines here, each with its epoch."""
+        self.check(term)
+        return {id: hosted.epoch for id, hosted in self.engine.coroutines.items()}

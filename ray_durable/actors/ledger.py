@@ -1,0 +1,115 @@
+"""The controller's map: every coroutine that is admitted, who owns it, and how it ended. Plain data, one thread."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from ray_durable.actors.outcomes import Finished
+from ray_durable.actors.transfer import Header, Transfer
+
+__all__ = ["Entry", "Ledger"]
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """One coroutine. `owner` is the incarnation of the newest plan, empty when nobody can run it yet; `running` says
+    that the owner has adopted it; until then `transfer` is what the owner must be handed."""
+
+    header: Header
+    epoch: int = 0
+    owner: str = ""
+    running: bool = False
+    transfer: Transfer | None = None
+    reason: str = ""
+    leaving: bool = False
+    finished: Finished | None = None
+    waiters: list[asyncio.Future[None]] = field(default_factory=list)
+    items: dict[int, bytes] = field(default_factory=dict)
+
+    @property
+    def state(self) -> str:
+        """In the words of the metrics and the command line."""
+        if self.finished is not None:
+            return self.finished.ending
+        if not self.owner:
+            return "pending"
+        return "running" if self.running and not self.leaving else "moving"
+
+    def notify(self) -> None:
+        """Wake whoever waits for a change of this coroutine."""
+        waiters, self.waiters = self.waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def changed(self, timeout_s: float | None = None) -> None:
+        """Return at the next change, or after `timeout_s`."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.waiters.append(waiter)
+        try:
+            await asyncio.wait_for(waiter, timeout_s)
+        except TimeoutError:
+            self.waiters = [other for other in self.waiters if other is not waiter]
+
+
+class Ledger:
+    """All entries, by id, by name and by owner. Names of finished coroutines answer until they are used again."""
+
+    def __init__(self) -> None:
+        self.entries: OrderedDict[str, Entry] = OrderedDict()
+        self.names: dict[tuple[str, str], str] = {}
+        self.owned: defaultdict[str, dict[str, Entry]] = defaultdict(dict)
+        self.unfinished = 0
+
+    def add(self, entry: Entry) -> None:
+        assert entry.header.id not in self.entries
+        self.entries[entry.header.id] = entry
+        if entry.finished is None:
+            self.unfinished += 1
+        name = entry.header.name
+        if name is not None:
+            holder = self.named(entry.header.namespace, name)
+            if holder is None or holder.finished is not None:
+                self.names[entry.header.namespace, name] = entry.header.id
+
+    def named(self, namespace: str, name: str) -> Entry | None:
+        """The unfinished or last coroutine of that name."""
+        id = self.names.get((namespace, name))
+        return None if id is None else self.entries.get(id)
+
+    def assign(self, entry: Entry, epoch: int, owner: str, transfer: Transfer | None) -> None:
+        """A durable plan says: `owner`, at `epoch`. `transfer` is what it is to be handed; None: it has it already."""
+        assert epoch >= entry.epoch, f"{entry.header.id}: epoch {epoch} after {entry.epoch}"
+        self.owned[entry.owner].pop(entry.header.id, None)
+        entry.epoch, entry.owner, entry.transfer = epoch, owner, transfer
+        entry.running, entry.leaving = transfer is None, False
+        self.owned[owner][entry.header.id] = entry
+        entry.notify()
+
+    def finish(self, entry: Entry, finished: Finished) -> bool:
+        """Note the outcome; whether it was news."""
+        if entry.finished is not None:
+            return False
+        self.unfinished -= 1
+        entry.finished = finished
+        entry.items.update(finished.items)
+        entry.transfer = None
+        entry.running = entry.leaving = False
+        self.owned[entry.owner].pop(entry.header.id, None)
+        entry.notify()
+        return True
+
+    def load(self, host: str) -> int:
+        """Coroutines on a host or on their way to it."""
+        return len(self.owned.get(host, ()))
+
+    def debts(self, host: str) -> list[Entry]:
+        """What is planned to go to `host` and has not arrived."""
+        return [entry for entry in self.owned.get(host, {}).values() if not entry.running]
+
+    def unplaced(self) -> Iterator[Entry]:
+        """What waits for a place."""
+        yield from list(self.owned.get("", {}).values())

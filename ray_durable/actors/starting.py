@@ -1,0 +1,111 @@
+"""From a call to an admission: the request that a client sends, and how a coroutine's own starts stay the same when it
+runs them again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from ray_durable.actors.arranging import SENT
+from ray_durable.actors.refs import Call, register
+from ray_durable.actors.transfer import Demands, Header
+from ray_durable.checkpoint.codec import dumps
+from ray_durable.clock import SYSTEM_CLOCK
+from ray_durable.running import entered
+from ray_durable.errors import OptionError
+from ray_durable.runner import Coroutine
+
+__all__ = ["Request", "prepare", "send_in", "submit"]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is to be admitted: the header, the pickled call, and how to treat a name that is taken."""
+
+    header: Header
+    state: bytes
+    get_if_exists: bool = False
+
+
+def demands_of(options: Mapping[str, Any]) -> Demands:
+    """What the options ask of a place. Raises: OptionError for a scheduling strategy that does not apply."""
+    strategy = options.get("scheduling_strategy")
+    place: dict[str, Any] = {}
+    if isinstance(strategy, NodeAffinitySchedulingStrategy):
+        node_id = strategy.node_id
+        place = {"node_id": node_id if isinstance(node_id, str) else node_id.hex(), "soft": bool(strategy.soft)}
+    elif strategy == "SPREAD":
+        place = {"spread": True}
+    elif strategy not in (None, "DEFAULT"):
+        raise OptionError("scheduling_strategy", f"{strategy!r}: use DEFAULT, SPREAD or a NodeAffinitySchedulingStrategy")
+    return Demands(
+        num_cpus=options.get("num_cpus") or 0,
+        num_gpus=options.get("num_gpus") or 0,
+        memory=options.get("memory") or 0,
+        resources=dict(options.get("resources") or {}),
+        label_selector=dict(options.get("label_selector") or {}),
+        runtime_env=options.get("runtime_env") or None,
+        **place,
+    )
+
+
+def prepare(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], options: Mapping[str, Any]) -> Request:
+    """Pickle the call, with refs among its arguments replaced by their values. Raises: CannotSaveError, OptionError."""
+    args = tuple(ray.get(arg) if isinstance(arg, ray.ObjectRef) else arg for arg in args)
+    kwargs = {name: ray.get(arg) if isinstance(arg, ray.ObjectRef) else arg for name, arg in kwargs.items()}
+    inside = entered.identity
+    compiled = function.__durable__
+    retry = options.get("retry_exceptions", False)
+    header = Header(
+        id=inside.derive("start") if inside is not None else SYSTEM_CLOCK.unique(),
+        function=f"{compiled.source.module}.{compiled.source.qualname}",
+        name=options.get("name"),
+        namespace=options.get("namespace") or "default",
+        kind=compiled.kind,
+        max_retries=options.get("max_retries") if options.get("max_retries") is not None else (3 if retry else 0),
+        retry_exceptions=bool(retry),
+        checkpoint_every_s=options.get("checkpoint_every"),
+        keep_history=bool(options.get("keep_history", False)),
+        unread_max=options.get("_generator_backpressure_num_objects", -1),
+        created=SYSTEM_CLOCK.now(),
+        parent=inside.id if inside is not None else None,
+        demands=demands_of(options),
+    )
+    return Request(header, dumps((function, args, kwargs)), bool(options.get("get_if_exists", False)))
+
+
+def submit(client: Any, request: Request) -> Any:
+    """Admit and wait, in one call that may be repeated: returns the ref of the result."""
+    inside = entered.identity
+    args = (request.header.to_json(), request.state, request.get_if_exists)
+    if not isinstance(inside, Coroutine):
+        return client.submit("run", *args)
+    with NotNoted(inside):
+        ref = client.submit("run", *args)
+    # Made again after a crash, it carries the same id, and the controller admits it once.
+    register(inside, Call(ref.hex(), "start", client.namespace, args, {}, {}, made=ref), [ref])
+    return ref
+
+
+class NotNoted:
+    """Calls made inside are the client's own, not the coroutine's."""
+
+    def __init__(self, inside: Coroutine) -> None:
+        self.inside = inside
+
+    def __enter__(self) -> None:
+        entered.identity = None
+
+    def __exit__(self, *failure: object) -> None:
+        entered.identity = self.inside
+
+
+def send_in(client: Any, id: str, sender: str, number: int, value: Any) -> None:
+    """Send a value into a generator. Raises: NoSuchCoroutineError when it has ended."""
+    client.ask("send", id, sender, number, SENT, dumps(value))
+
+

@@ -1,0 +1,171 @@
+"""`@ray_durable.remote`: a durable function that can be started on the cluster, and what starting it gives back."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar, overload
+
+from ray_durable.clock import SYSTEM_CLOCK
+from ray_durable.compiler import durable
+from ray_durable.connection import connected
+from ray_durable.errors import OptionError
+
+__all__ = ["DurableStream", "Starter", "remote"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+OPTIONS = frozenset(
+    {
+        "num_cpus",
+        "num_gpus",
+        "memory",
+        "resources",
+        "label_selector",
+        "scheduling_strategy",
+        "runtime_env",
+        "name",
+        "namespace",
+        "get_if_exists",
+        "max_retries",
+        "retry_exceptions",
+        "checkpoint_every",
+        "keep_history",
+        "_generator_backpressure_num_objects",
+    }
+)
+
+
+@overload
+def remote(function: F, /) -> F: ...
+
+
+@overload
+def remote(**options: Any) -> Callable[[F], F]: ...
+
+
+def remote(function: Any = None, /, **options: Any) -> Any:
+    """Make a function durable: `fn.remote(...)` runs it on the cluster as a coroutine that survives the death of its
+    node; `fn(...)` runs it here and now, as an ordinary function of the same kind.
+
+    Options bear Ray's names and meanings: `num_cpus`, `num_gpus`, `memory`, `resources`, `label_selector`,
+    `scheduling_strategy`, `runtime_env`, `name`, `namespace`, `get_if_exists`, `max_retries`, `retry_exceptions`.
+    Ours: `checkpoint_every` (seconds between checkpoints of a loop that never yields), `keep_history` (keep every
+    checkpoint for time travel). A coroutine that asks for no resources shares a host with others.
+    Raises: CompileError for code that cannot be made durable, OptionError for an unknown option.
+    Example:
+        @ray_durable.remote
+        def nightly(urls):
+            pages = ray.get([fetch.remote(url) for url in urls])
+            time.sleep(3600)
+            return ray.get(index.remote(pages))
+
+        ref = nightly.options(name="nightly").remote(urls)"""
+    check_options(options)
+    if function is None:
+        return functools.partial(make_remote, options=options)
+    return make_remote(function, options)
+
+
+def make_remote(function: Any, options: dict[str, Any]) -> Any:
+    if inspect.isclass(function) or not callable(function):
+        raise OptionError("remote", "marks functions, not classes: for an actor use @ray.remote")
+    compiled = durable(function)
+    starter = Starter(compiled, options)
+    compiled.remote = starter.remote
+    compiled.options = starter.options
+    return compiled
+
+
+def check_options(options: dict[str, Any]) -> None:
+    """Raises: OptionError."""
+    for name, value in options.items():
+        if name not in OPTIONS:
+            raise OptionError(name, f"there is no such option; there are {', '.join(sorted(OPTIONS))}")
+        if name in ("num_cpus", "num_gpus", "memory") and value is not None and value < 0:
+            raise OptionError(name, f"{value!r} is negative")
+
+
+class Starter:
+    """One durable function with options: what `fn.options(...)` returns."""
+
+    def __init__(self, function: Any, options: dict[str, Any]) -> None:
+        self.function = function
+        self.given = options
+
+    def options(self, **options: Any) -> Starter:
+        """The same function with other options, for one start. Raises: OptionError."""
+        check_options(options)
+        return Starter(self.function, {**self.given, **options})
+
+    def remote(self, *args: Any, **kwargs: Any) -> Any:
+        """Start a coroutine; returns a `ray.ObjectRef` of its result, or for a generator function a `DurableStream`.
+
+        It has been admitted durably by the time that the ref can resolve. Arguments that are refs arrive as values.
+        Raises: TypeError when the arguments do not fit, CannotSaveError, NotConnectedError."""
+        from ray_durable.actors.starting import prepare, submit
+
+        inspect.signature(self.function).bind(*args, **kwargs)
+        client = connected(f"{self.function.__qualname__}.remote()")
+        call = prepare(self.function, args, kwargs, self.given)
+        ref = submit(client, call)
+        kind = self.function.__durable__.kind
+        if kind in ("generator", "async_generator"):
+            return DurableStream(call.header.id, ref)
+        return ref
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        raise TypeError(
+            f"call {self.function.__qualname__}(...) to run it here, or "
+            f"{self.function.__qualname__}.options(...).remote(...) to start it on the cluster"
+        )
+
+
+class DurableStream:
+    """The values that a durable generator yields, as refs, in order, each exactly once; like `ray.ObjectRefGenerator`.
+
+    Iterating waits until the next value is durable. It can be pickled, and goes on from where it was."""
+
+    def __init__(self, id: str, result: Any, index: int = 0) -> None:
+        self.id = id
+        self.result = result
+        self.index = index
+        self.sent = 0
+        self.sender = SYSTEM_CLOCK.unique()
+
+    def completed(self) -> Any:
+        """A ref of the generator's return value."""
+        return self.result
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        client = connected("a durable stream")
+        ref = client.submit("item", self.id, self.index)
+        import ray
+
+        if ray.get(client.submit("has_item", self.id, self.index)):
+            self.index += 1
+            return ref
+        raise StopIteration
+
+    def send(self, value: Any) -> Any:
+        """Send `value` in as the result of the generator's current or next `yield`; returns the next ref."""
+        from ray_durable.actors.starting import send_in
+
+        self.sent += 1
+        send_in(connected("send"), self.id, self.sender, self.sent, value)
+        return next(self)
+
+    def __aiter__(self) -> DurableStream:
+        return self
+
+    async def __anext__(self) -> Any:
+        client = connected("a durable stream")
+        ref = client.submit("item", self.id, self.index)
+        if await client.submit("has_item", self.id, self.index):
+            self.index += 1
+            return ref
+        raise StopAsyncIteration
