@@ -33,6 +33,7 @@ class Source:
     firstlineno: int
     class_name: str | None = None
     free: tuple[str, ...] = ()
+    flags: int = 0  # of `from __future__`
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,15 +41,17 @@ class YieldPoint:
     """Where a unit can be suspended. `temporaries`: the compiler's locals that hold values there."""
 
     number: int
-    kind: Literal["yield", "from", "await", "call", "anext"]
+    kind: Literal["yield", "from", "await"]
     lineno: int
     column: int
     temporaries: tuple[str, ...]
+    operands: tuple[str, ...] = ()  # further ones that evaluating a foreign operand again reads
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Unit:
-    """One function as compiled. Resuming calls `resume_code` with `variables`, then the yield point, then the rest."""
+    """One function as compiled. `resume_code` takes: `first_parameter` if any, `variables`, the yield point, a list with
+    the delegate if any, the tuple of cells, `temporaries`."""
 
     source: Source
     mode: Mode
@@ -68,7 +71,8 @@ class Unit:
     fingerprint: str
     nested: tuple[Unit, ...] = ()
     cells_order: tuple[str, ...] = ()  # names of the cells in the tuple that the fresh body keeps for `capture`
-    resume_code: CodeType | None = None
+    first_parameter: str | None = None  # the first parameter, where it lives in a cell and `super()` looks for it
+    resume_code: CodeType | None = field(default=None, repr=False)
     build_resume: Callable[[], CodeType] | None = field(default=None, repr=False)
 
     @property
@@ -78,6 +82,9 @@ class Unit:
     @property
     def filename(self) -> str:
         return self.source.filename
+
+    def __repr__(self) -> str:
+        return f"<unit {self.source.module}:{self.qualname}, {self.mode}>"
 
     def resume(self) -> CodeType:
         """The code of the resume body, compiled on first use."""

@@ -1,0 +1,46 @@
+"""Source to durable function: capture and restore of suspended Python. Knows neither Ray nor storage.
+
+Importing this loads nothing: each name is resolved on first use, and `libcst` only when source is rendered.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ray_durable.compiler.capture import capture as capture
+    from ray_durable.compiler.decoration import compiled_of as compiled_of
+    from ray_durable.compiler.decoration import durable as durable
+    from ray_durable.compiler.decoration import twin_of as twin_of
+    from ray_durable.compiler.discard import discard as discard
+    from ray_durable.compiler.frame import Frame as Frame
+    from ray_durable.compiler.replacements import awaits as awaits
+    from ray_durable.compiler.replacements import suspends as suspends
+    from ray_durable.compiler.restore import restore as restore
+
+HOMES = {
+    "Frame": "frame",
+    "awaits": "replacements",
+    "capture": "capture",
+    "compiled_of": "decoration",
+    "discard": "discard",
+    "durable": "decoration",
+    "restore": "restore",
+    "suspends": "replacements",
+    "twin_of": "decoration",
+}
+__all__ = ["Frame", "awaits", "capture", "compiled_of", "discard", "durable", "restore", "suspends", "twin_of"]
+
+
+def __getattr__(name: str) -> Any:
+    home = HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

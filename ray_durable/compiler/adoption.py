@@ -1,0 +1,71 @@
+"""Undecorated helpers that durable code delegates to: compiled on first use, and put in the place of the native object.
+
+The object is met un-started, as the value of `helper(…)`; its arguments are still in its frame, so that the durable
+equivalent starts with the same ones. Whatever cannot be compiled stays as it is, and is then foreign.
+"""
+
+from __future__ import annotations
+
+import dis
+import gc
+import warnings
+from types import AsyncGeneratorType, CodeType, CoroutineType, FunctionType
+from typing import Any
+
+from ray_durable.compiler.capture import not_started, parts
+from ray_durable.compiler.frame import NOT_STARTED, Frame
+from ray_durable.compiler.restore import start_again
+from ray_durable.compiler.unit import Unit
+from ray_durable.errors import CompileError
+
+UNITS_OF: dict[int, tuple[CodeType, Unit | None]] = {}  # by id of the native code
+RETURN_GENERATOR = dis.opmap["RETURN_GENERATOR"]
+CO_ITERABLE_COROUTINE = 0x100
+
+
+def adopted(native: Any) -> Any:
+    """The durable equivalent of `native` if that is un-started and has source; else `native`."""
+    frame, code, running, _ = parts(native)
+    if frame is None or running or code.co_code[frame.f_lasti] != RETURN_GENERATOR:
+        return native
+    unit = unit_for(code, native)
+    if unit is None:
+        return native
+    made = start_again(not_started(native, Frame(unit, NOT_STARTED, frame.f_globals), frame.f_locals))
+    made.__name__, made.__qualname__ = native.__name__, native.__qualname__
+    let_go(native)
+    return made
+
+
+def let_go(native: Any) -> None:
+    """Close the un-started original, so that nothing warns of a coroutine that was never awaited."""
+    if isinstance(native, CoroutineType):
+        native.close()
+    elif isinstance(native, AsyncGeneratorType):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            del native
+    else:
+        native.close()
+
+
+def unit_for(code: CodeType, native: Any) -> Unit | None:
+    """The unit of an undecorated function's code, compiled on first use."""
+    known = UNITS_OF.get(id(code))
+    if known is None:
+        known = UNITS_OF[id(code)] = (code, compiled(code, native))
+    return known[1]
+
+
+def compiled(code: CodeType, native: Any) -> Unit | None:
+    from ray_durable.compiler.pipeline import compile_function
+
+    if code.co_flags & CO_ITERABLE_COROUTINE:
+        return None
+    function = next((each for each in gc.get_referents(native) if type(each) is FunctionType), None)
+    if function is None or function.__code__ is not code:
+        return None
+    try:
+        return compile_function(function, "native")
+    except CompileError:
+        return None

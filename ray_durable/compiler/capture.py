@@ -1,0 +1,155 @@
+"""From a suspended native object to its frames; no value is copied, and the object is left as it is."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from types import AsyncGeneratorType, CellType, CodeType, CoroutineType, FrameType, FunctionType, GeneratorType
+from typing import Any
+
+from ray_durable.compiler.frame import FINISHED, NOT_STARTED, EvaluateAgain, ForeignIterator, Frame
+from ray_durable.compiler.support import forward_iterator
+from ray_durable.compiler.unit import Unit, unit_of
+from ray_durable.errors import CaptureError
+
+FORWARD = forward_iterator.__code__
+STEPS = {"async_generator_asend": "anext", "async_generator_athrow": "athrow"}
+SNAPSHOTS = sys.version_info < (3, 13)  # `f_locals` is a dict kept on the frame, which would hold on to old values
+
+
+def capture(suspended: Any) -> Frame:
+    """The frame of a suspended (or un-started, or finished) durable generator, coroutine or async generator.
+
+    The frame holds the live objects. Once it has been restored elsewhere, the original must not be driven on.
+    Raises: CaptureError when the object is running, or is not durable, or waits inside something that is not.
+
+    Example: frame = capture(gen); other = restore(frame)
+    """
+    frame, code, running, inner = parts(suspended)
+    unit = unit_of(code)
+    if unit is None:
+        raise CaptureError(
+            "this is not durable code: it was made by a function that ray_durable did not compile. "
+            "Put @durable (or @ray_durable.remote) on the function.",
+            code.co_qualname, code.co_filename, code.co_firstlineno,
+        )  # fmt: skip
+    if running:
+        raise CaptureError("it is running; capture it when it is suspended", unit.qualname, unit.filename, unit.firstlineno)
+    if frame is None:
+        return Frame(unit, FINISHED, {})
+    return own_frame(suspended, unit, frame, inner)
+
+
+def parts(suspended: Any) -> tuple[FrameType | None, CodeType, bool, Any]:
+    """The native frame, the code, whether it runs right now, and what it delegates to."""
+    kind = type(suspended)
+    if kind is GeneratorType:
+        return suspended.gi_frame, suspended.gi_code, suspended.gi_running, suspended.gi_yieldfrom
+    if kind is CoroutineType:
+        return suspended.cr_frame, suspended.cr_code, suspended.cr_running, suspended.cr_await
+    if kind is AsyncGeneratorType:
+        inner = suspended.ag_await
+        # `ag_running` also says that a step is under way, which then waits in `ag_await`
+        executing = suspended.ag_running and inner is None
+        return suspended.ag_frame, suspended.ag_code, executing, inner
+    raise CaptureError(f"a {kind.__qualname__} is no generator, coroutine or async generator")
+
+
+def own_frame(suspended: Any, unit: Unit, frame: FrameType, inner: Any) -> Frame:
+    """The frame of one activation, and of what it delegates to."""
+    variables = frame.f_locals
+    at = variables.get(unit.names["at"])
+    to = variables.get(unit.names["to"])
+    if to:  # restored and not driven yet: the arguments of the resume body are the frame
+        return waiting_frame(unit, frame, variables, abs(to))
+    values = {name: variables[name] for name in unit.variables if name in variables}
+    found = Frame(unit, at or NOT_STARTED, frame.f_globals, values)
+    if at is None:
+        return not_started(suspended, found, variables)
+    point = unit.points[at - 1]
+    found.temporaries = {name: variables[name] for name in point.temporaries if name in variables}
+    if unit.cells_order:
+        cells: tuple[CellType, ...] = variables[unit.names["cells"]]
+        found.cells = dict(zip(unit.cells_order, cells, strict=True))
+    if inner is not None:
+        attach(found, inner)
+        if point.operands and isinstance(found.delegate, EvaluateAgain):
+            found.temporaries |= {name: variables[name] for name in point.operands if name in variables}
+    if SNAPSHOTS:
+        variables.clear()
+    return found
+
+
+def not_started(suspended: Any, found: Frame, variables: Any) -> Frame:
+    """An un-started frame has its parameters, also those that will live in cells, and its function's closure."""
+    unit = found.unit
+    found.values = {name: variables[name] for name in unit.parameters if name in variables}
+    if unit.free:
+        function = next(each for each in gc.get_referents(suspended) if type(each) is FunctionType)
+        found.cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
+    return found
+
+
+def waiting_frame(unit: Unit, frame: FrameType, variables: Any, to: int) -> Frame:
+    """The frame of an object that was restored and has not been driven to its yield point."""
+    from ray_durable.compiler.frame import UNBOUND
+
+    values = {name: variables[name] for name in unit.variables if variables.get(name, UNBOUND) is not UNBOUND}
+    found = Frame(unit, to, frame.f_globals, values)
+    wanted = (*unit.points[to - 1].temporaries, *unit.points[to - 1].operands)
+    found.temporaries = {name: variables[name] for name in wanted if name in variables}
+    if unit.cells_order:
+        found.cells = dict(zip(unit.cells_order, variables[unit.names["cells"]], strict=True))
+    waiting = variables[unit.names["delegate"]]
+    if waiting:
+        attach(found, waiting[0])
+    elif unit.points[to - 1].kind == "await":
+        found.delegate = EvaluateAgain()
+    return found
+
+
+def attach(outer: Frame, inner: Any) -> None:
+    """Note what `outer` delegates to: a durable frame, another iterator, or something to be awaited anew."""
+    from ray_durable.compiler.support import Awaited
+
+    awaiting = outer.unit.points[outer.point - 1].kind == "await"
+    if type(inner) is Awaited:
+        inner = inner.generator
+    kind = type(inner)
+    if kind.__name__ == "coroutine_wrapper":
+        inner = next(each for each in gc.get_referents(inner) if type(each) is CoroutineType)
+        kind = CoroutineType
+    elif kind.__name__ in STEPS or kind.__name__ == "anext_awaitable":
+        attach_step(outer, inner)
+        return
+    if kind is GeneratorType and inner.gi_code is FORWARD:
+        outer.delegate = ForeignIterator(inner.gi_frame.f_locals["iterator"])
+    elif kind in (GeneratorType, CoroutineType) and unit_of(parts(inner)[1]) is not None:
+        outer.delegate = capture(inner)
+        outer.via = "await" if awaiting and kind is GeneratorType else ""
+    elif awaiting:
+        outer.delegate = EvaluateAgain(kind.__qualname__)
+    elif kind is GeneratorType:
+        capture(inner)  # raises, saying which function is not durable
+    else:
+        outer.delegate = ForeignIterator(inner)
+
+
+def attach_step(outer: Frame, step: Any) -> None:
+    """The step of an async generator: the generator itself is what is captured."""
+    generator: Any = step
+    default: tuple[Any, ...] = ()
+    if type(step).__name__ == "anext_awaitable":
+        generator, *rest = gc.get_referents(step)
+        default = (rest[0] if rest else None,)
+    if type(generator) is not AsyncGeneratorType:
+        via = STEPS.get(type(generator).__name__, "anext")
+        generator = next((each for each in gc.get_referents(generator) if type(each) is AsyncGeneratorType), None)
+    else:
+        via = "anext"
+    if generator is None or unit_of(generator.ag_code) is None:
+        outer.delegate = EvaluateAgain(type(step).__qualname__)
+        return
+    outer.delegate = capture(generator)
+    outer.via, outer.via_arguments = ("anext_default" if default else via), default
+

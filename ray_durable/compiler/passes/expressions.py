@@ -1,0 +1,376 @@
+"""Half-evaluated expressions: every yield point becomes a statement, what was evaluated before it a named local.
+
+Goal    after this pass a function suspends in `Suspend` statements only.
+Needs   headers of compound statements that hold yield points turned into statements (`branches`, `managers`, `loops`).
+Keeps   evaluation order, short circuits, chained comparisons and how often a truth value is asked for.
+Leaves  statements that cannot suspend, untouched.
+
+    x = f(a, (yield b), c)      =>      _v1 = f
+                                        _v2 = a
+                                        _v3 = yield b
+                                        x = _v1(_v2, _v3, c)
+                                        _v1 = _v2 = _v3 = None
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+
+from ray_durable.compiler.passes.build import Suspend, assign, call, constant, if_, load, located, not_
+from ray_durable.compiler.passes.comprehensions import inlined
+from ray_durable.compiler.passes.yieldpoints import Context, any_suspends, suspends
+
+Lower = Callable[[list[ast.stmt]], list[ast.stmt]]
+Targets = ast.Attribute | ast.Subscript
+
+
+class Flatten:
+    """Lowers the expressions of one statement; `out` collects the statements that come before it."""
+
+    def __init__(self, context: Context, lower: Lower, at: ast.AST) -> None:
+        self.context = context
+        self.lower = lower
+        self.at = at
+        self.out: list[ast.stmt] = []
+        self.made: dict[str, None] = {}
+
+    # ---- where statements go -----------------------------------------------------------------------------------------
+    def emit(self, statement: ast.stmt, at: ast.AST | None = None) -> None:
+        self.out.append(located(statement, at or self.at))
+
+    def inside(self, produce: Callable[[], None]) -> list[ast.stmt]:
+        """The statements that `produce` emits, as a block of their own."""
+        outer, self.out = self.out, []
+        produce()
+        block, self.out = self.out, outer
+        return block
+
+    def new(self) -> str:
+        name = self.context.names.value()
+        self.made[name] = None
+        return name
+
+    def suspends(self, node: ast.expr | None) -> bool:
+        return node is not None and suspends(node, self.context)
+
+    # ---- values ------------------------------------------------------------------------------------------------------
+    def value(self, node: ast.expr) -> ast.expr:
+        """An expression for the value of `node` that cannot suspend, to be evaluated next, and once."""
+        if not self.suspends(node):
+            return node
+        handler = getattr(self, "value_" + type(node).__name__, None)
+        assert handler is not None, f"no lowering for {ast.dump(node)}"
+        result: ast.expr = handler(node)
+        return result
+
+    def keep(self, node: ast.expr) -> ast.expr:
+        """Evaluate `node` now; the expression for its value stays good over the yield points that follow."""
+        if isinstance(node, ast.Slice):
+            bounds = [bound or constant(None) for bound in (node.lower, node.upper, node.step)]
+            node = located(call("slice", *self.values(bounds)), node)
+        value = self.value(node)
+        if isinstance(value, ast.Constant) or (isinstance(value, ast.Name) and value.id in self.made):
+            return value
+        name = self.new()
+        self.emit(assign(name, value), node)
+        return located(load(name), node)
+
+    def values(self, nodes: list[ast.expr]) -> list[ast.expr]:
+        """Lower operands that are evaluated from left to right, right before the operation on them."""
+        last = max((index for index, node in enumerate(nodes) if self.suspends(node)), default=-1)
+        found: list[ast.expr] = []
+        for index, node in enumerate(nodes):
+            if index > last:
+                found.append(node)
+            elif isinstance(node, ast.Starred):
+                found.append(self.starred(node, index < last))
+            else:
+                found.append(self.keep(node) if index < last else self.value(node))
+        return found
+
+    def starred(self, node: ast.Starred, keep: bool) -> ast.expr:
+        # *a, (yield)   =>   _v1 = [*a]; *_v1, (yield)        `a` is run through at its place
+        value = self.value(node.value)
+        if keep:
+            value = self.keep(located(ast.List([located(ast.Starred(value, ast.Load()), node)], ast.Load()), node))
+        return located(ast.Starred(value, ast.Load()), node)
+
+    def test(self, node: ast.expr) -> ast.expr:
+        """Like `value`, for an expression whose truth is asked for: each operand is asked once, as CPython does it."""
+        if not self.suspends(node):
+            return node
+        match node:
+            case ast.BoolOp():
+                return self.test_all(node, node.values)
+            case ast.UnaryOp(op=ast.Not()):
+                return located(not_(self.test(node.operand)), node)
+            case ast.Compare() if len(node.ops) > 1:
+                return self.chain(node, asks_truth=True)
+            case ast.IfExp():
+                return self.choice(node, self.test)
+        return self.value(node)
+
+    def test_all(self, node: ast.BoolOp, operands: list[ast.expr]) -> ast.expr:
+        # a and b   =>   _v1 = False; if a: _v1 = b           a or b   =>   _v1 = True; if not a: _v1 = b
+        if len(operands) == 1:
+            return self.test(operands[0])
+        first = self.test(operands[0])
+        if not any_suspends(operands[1:], self.context):
+            return located(ast.BoolOp(node.op, [first, *operands[1:]]), node)
+        result = self.new()
+        is_and = isinstance(node.op, ast.And)
+        more = self.inside(lambda: self.emit(assign(result, self.test_all(node, operands[1:]))))
+        self.emit(if_(first, more, [located(assign(result, constant(False)), node)])
+                  if is_and else if_(first, [located(assign(result, constant(True)), node)], more))
+        return load(result)
+
+    # ---- each kind of expression -------------------------------------------------------------------------------------
+    def suspend(self, kind: str, operand: ast.expr | None, at: ast.AST) -> ast.expr:
+        name = self.new()
+        self.emit(Suspend(kind, operand, name), at)
+        self.out[-1].result = name  # type: ignore[attr-defined]
+        return located(load(name), at)
+
+    def value_Yield(self, node: ast.Yield) -> ast.expr:
+        return self.suspend("yield", self.value(node.value) if node.value else None, node)
+
+    def value_YieldFrom(self, node: ast.YieldFrom) -> ast.expr:
+        return self.suspend("from", located(call("delegate", self.value(node.value)), node.value), node)
+
+    def value_Await(self, node: ast.Await) -> ast.expr:
+        return self.suspend("await", self.awaited(node.value), node)
+
+    def awaited(self, node: ast.expr) -> ast.expr:
+        if isinstance(node, ast.Call) and self.context.may_suspend(node):
+            # await f(x)   =>   await ready(replaced(f)(x))     no yield point of its own: its result is awaited
+            function, arguments, keywords = self.call_parts(node)
+            swapped = located(call("replaced", function), node.func)
+            return located(call("ready", located(ast.Call(swapped, arguments, keywords), node)), node)
+        return located(call("ready", self.value(node)), node)
+
+    def value_NamedExpr(self, node: ast.NamedExpr) -> ast.expr:
+        # (x := E)   =>   _v1 = x = E
+        value, name = self.value(node.value), self.new()
+        self.emit(ast.Assign([ast.Name(name, ast.Store()), node.target], value), node)
+        return load(name)
+
+    def value_BoolOp(self, node: ast.BoolOp) -> ast.expr:
+        # a and b   =>   _v1 = a; if _v1: _v1 = b
+        result = self.new()
+
+        def operand(index: int) -> None:
+            self.emit(assign(result, self.value(node.values[index])), node.values[index])
+            if index + 1 < len(node.values):
+                more = self.inside(lambda: operand(index + 1))
+                self.emit(if_(load(result) if isinstance(node.op, ast.And) else not_(load(result)), more), node)
+
+        operand(0)
+        return located(load(result), node)
+
+    def value_IfExp(self, node: ast.IfExp) -> ast.expr:
+        return self.choice(node, self.value)
+
+    def choice(self, node: ast.IfExp, lower: Callable[[ast.expr], ast.expr]) -> ast.expr:
+        # a if t else b   =>   if t: _v1 = a
+        #                      else: _v1 = b
+        test = self.test(node.test)
+        if not self.suspends(node.body) and not self.suspends(node.orelse):
+            return located(ast.IfExp(test, node.body, node.orelse), node)
+        result = self.new()
+        then, otherwise = (
+            self.inside(lambda branch=branch: self.emit(assign(result, lower(branch)), branch))  # type: ignore[misc]
+            for branch in (node.body, node.orelse)
+        )
+        self.emit(if_(test, then, otherwise), node)
+        return located(load(result), node)
+
+    def value_Compare(self, node: ast.Compare) -> ast.expr:
+        if len(node.ops) == 1:
+            left, right = self.values([node.left, node.comparators[0]])
+            return located(ast.Compare(left, node.ops, [right]), node)
+        return self.chain(node, asks_truth=False)
+
+    def chain(self, node: ast.Compare, asks_truth: bool) -> ast.expr:
+        # a < b < c   =>   _v1 = a; _v2 = b; _v3 = _v1 < _v2; if _v3: _v3 = _v2 < c
+        result = self.new()
+
+        def link(left: ast.expr, index: int) -> None:
+            last = index + 1 == len(node.ops)
+            right = self.value(node.comparators[index]) if last else self.keep(node.comparators[index])
+            compared = located(ast.Compare(left, [node.ops[index]], [right]), node)
+            if last:
+                self.emit(assign(result, compared), node)
+                return
+            more = self.inside(lambda: link(right, index + 1))
+            if asks_truth:
+                self.emit(if_(compared, more, [located(assign(result, constant(False)), node)]), node)
+            else:
+                self.emit(assign(result, compared), node)
+                self.emit(if_(load(result), more), node)
+
+        link(self.keep(node.left), 0)
+        return located(load(result), node)
+
+    def value_BinOp(self, node: ast.BinOp) -> ast.expr:
+        left, right = self.values([node.left, node.right])
+        return located(ast.BinOp(left, node.op, right), node)
+
+    def value_UnaryOp(self, node: ast.UnaryOp) -> ast.expr:
+        operand = self.test(node.operand) if isinstance(node.op, ast.Not) else self.value(node.operand)
+        return located(ast.UnaryOp(node.op, operand), node)
+
+    def value_Attribute(self, node: ast.Attribute) -> ast.expr:
+        return located(ast.Attribute(self.value(node.value), node.attr, node.ctx), node)
+
+    def value_Subscript(self, node: ast.Subscript) -> ast.expr:
+        value, index = self.indexed(node)
+        return located(ast.Subscript(value, index, node.ctx), node)
+
+    def indexed(self, node: ast.Subscript) -> tuple[ast.expr, ast.expr]:
+        """The lowered object and index of a subscript; slices keep their form."""
+        if isinstance(node.slice, ast.Slice):
+            bounds = [bound for bound in (node.slice.lower, node.slice.upper, node.slice.step) if bound is not None]
+            value, *lowered = self.values([node.value, *bounds])
+            rest = iter(lowered)
+            parts = [next(rest) if b is not None else None for b in (node.slice.lower, node.slice.upper, node.slice.step)]
+            return value, located(ast.Slice(*parts), node.slice)
+        value, index = self.values([node.value, node.slice])
+        return value, index
+
+    def value_Slice(self, node: ast.Slice) -> ast.expr:
+        bounds = [bound or constant(None) for bound in (node.lower, node.upper, node.step)]
+        return located(call("slice", *self.values(bounds)), node)
+
+    def value_Starred(self, node: ast.Starred) -> ast.expr:
+        return self.starred(node, keep=False)
+
+    def value_List(self, node: ast.List | ast.Tuple) -> ast.expr:
+        return located(type(node)(self.values(node.elts), node.ctx), node)
+
+    value_Tuple = value_List
+
+    def value_Set(self, node: ast.Set) -> ast.expr:
+        return located(ast.Set(self.values(node.elts)), node)
+
+    def value_Dict(self, node: ast.Dict) -> ast.expr:
+        flat: list[ast.expr] = []
+        for key, item in zip(node.keys, node.values, strict=True):
+            # {**m, k: (yield)}   =>   _v1 = {**m}; {**_v1, …}
+            flat += [key, item] if key is not None else [located(ast.Dict([None], [item]), item)]
+        lowered = iter(self.values(flat))
+        keys: list[ast.expr | None] = []
+        items: list[ast.expr] = []
+        for key in node.keys:
+            keys.append(None if key is None else next(lowered))
+            items.append(next(lowered))
+        return located(ast.Dict(keys, items), node)
+
+    def value_JoinedStr(self, node: ast.JoinedStr) -> ast.expr:
+        last = max(index for index, part in enumerate(node.values) if self.suspends(part))
+        parts: list[ast.expr] = []
+        for index, part in enumerate(node.values):
+            if index > last or isinstance(part, ast.Constant):
+                parts.append(part)
+                continue
+            assert isinstance(part, ast.FormattedValue)
+            part = self.formatted(part)
+            if index < last:
+                text = self.keep(located(ast.JoinedStr([part]), part))
+                part = located(ast.FormattedValue(text, -1, None), part)
+            parts.append(part)
+        return located(ast.JoinedStr(parts), node)
+
+    def formatted(self, part: ast.FormattedValue) -> ast.FormattedValue:
+        # {v!r:{(yield)}}   =>   _v1 = repr(v); _v2 = yield; {_v1:{_v2}}
+        if not self.suspends(part.format_spec):
+            return located(ast.FormattedValue(self.value(part.value), part.conversion, part.format_spec), part)
+        value = self.value(part.value)
+        if part.conversion != -1:
+            value = located(call({"s": "str", "r": "repr", "a": "ascii"}[chr(part.conversion)], value), part)
+        kept = self.keep(value)
+        assert part.format_spec is not None
+        return located(ast.FormattedValue(kept, -1, self.value(part.format_spec)), part)
+
+    def value_FormattedValue(self, node: ast.FormattedValue) -> ast.expr:
+        return self.formatted(node)
+
+    def value_Lambda(self, node: ast.Lambda) -> ast.expr:
+        replace_defaults(node.args, self.values)
+        return node
+
+    def value_GeneratorExp(self, node: ast.GeneratorExp) -> ast.expr:
+        raise AssertionError("generator expressions are functions by now")
+
+    def value_ListComp(self, node: ast.ListComp | ast.SetComp | ast.DictComp) -> ast.expr:
+        result = self.new()
+        names = self.context.names
+        outer, names.taken = names.taken, names.values
+        self.out += self.lower(inlined(node, result, self.context))
+        names.taken = outer
+        return located(load(result), node)
+
+    value_SetComp = value_DictComp = value_ListComp
+
+    # ---- calls -------------------------------------------------------------------------------------------------------
+    def call_parts(self, node: ast.Call) -> tuple[ast.expr, list[ast.expr], list[ast.keyword]]:
+        """Callee and arguments, lowered in Python's order: callee, positional, then keywords."""
+        flat = [node.func, *node.args]
+        for keyword in node.keywords:
+            if keyword.arg is None and any_suspends([k.value for k in node.keywords], self.context):
+                flat.append(located(ast.Dict([None], [keyword.value]), keyword.value))
+            else:
+                flat.append(keyword.value)
+        function, *lowered = self.values(flat)
+        count = len(node.args)
+        keywords = [
+            located(ast.keyword(keyword.arg, value), keyword)
+            for keyword, value in zip(node.keywords, lowered[count:], strict=True)
+        ]
+        return function, lowered[:count], keywords
+
+    def value_Call(self, node: ast.Call) -> ast.expr:
+        if not self.context.may_suspend(node):
+            return located(ast.Call(*self.call_parts(node)), node)
+        # f(x)   =>   _v1 = f
+        #             _v2 = suspending(_v1)
+        #             if _v2 is None: _v3 = _v1(x)
+        #             else: _v3 = yield from _v2(x)
+        function, arguments, keywords = self.call_parts(node)
+        if not (isinstance(function, ast.Name) and function.id in self.made):
+            name = self.new()
+            self.emit(assign(name, function), node.func)
+            function = load(name)
+        arguments = [self.plain(argument) for argument in arguments]
+        keywords = [located(ast.keyword(k.arg, self.plain(k.value)), k) for k in keywords]
+        twin, result = self.new(), self.new()
+        self.emit(assign(twin, call("suspending_async" if self.context.is_async else "suspending", function)), node)
+        direct = located(assign(result, located(ast.Call(function, arguments, keywords), node)), node)
+        delegated: ast.expr = located(ast.Call(load(twin), arguments, keywords), node)
+        kind = "await" if self.context.is_async else "from"
+        through = located(Suspend(kind, delegated, result), node)
+        self.emit(if_(compare_none(twin), [direct], [through]), node)
+        self.out[-1].result = result  # type: ignore[attr-defined]
+        return located(load(result), node)
+
+    def plain(self, node: ast.expr) -> ast.expr:
+        """An argument that may stand in the tree twice: nothing that compiles to a function of its own."""
+        if isinstance(node, ast.Starred):
+            return located(ast.Starred(self.plain(node.value), ast.Load()), node)
+        if any(isinstance(inner, ast.Lambda | ast.ListComp | ast.SetComp | ast.DictComp) for inner in ast.walk(node)):
+            return self.keep(node)
+        return node
+
+
+def compare_none(name: str) -> ast.expr:
+    return ast.Compare(load(name), [ast.Is()], [constant(None)])
+
+
+def replace_defaults(arguments: ast.arguments, values: Callable[[list[ast.expr]], list[ast.expr]]) -> None:
+    """Put lowered defaults in the place of those that suspend."""
+    present = [default for default in arguments.kw_defaults if default is not None]
+    lowered = values([*arguments.defaults, *present])
+    count = len(arguments.defaults)
+    arguments.defaults = lowered[:count]
+    rest = iter(lowered[count:])
+    arguments.kw_defaults = [None if default is None else next(rest) for default in arguments.kw_defaults]

@@ -1,0 +1,142 @@
+"""`try`: a name for the exception being handled, and for the outcome that a `finally` holds back.
+
+Goal    at a yield point in a handler or a `finally`, locals tell how it was entered, so that a resume can enter it the
+        same way: by raising (returning, breaking) again inside the native `try`.
+Keeps   which handler runs, what `sys.exception()` and a bare `raise` see, and the unbinding of `except … as name`.
+Leaves  `try` statements whose handlers and `finally` hold no yield point; their bodies need nothing.
+"""
+
+from __future__ import annotations
+
+import ast
+
+from ray_durable.compiler.passes.build import assign, clear, constant, helper, load, located, try_
+from ray_durable.compiler.passes.yieldpoints import Context, any_suspends
+
+
+def handlers(statement: ast.stmt, context: Context) -> list[ast.stmt] | None:
+    """What takes the place of `statement`; None for it itself."""
+    if not isinstance(statement, ast.Try | ast.TryStar) or hasattr(statement, "prepared"):
+        return None
+    statement.prepared = True  # type: ignore[union-attr]
+    star = isinstance(statement, ast.TryStar)
+    for handler in statement.handlers:
+        if any_suspends(handler.body, context) and not (star or handler.name in context.names.used):
+            name_exception(handler, context)
+    if statement.finalbody and any_suspends(statement.finalbody, context):
+        return [name_outcome(statement, context)]
+    return None
+
+
+def name_exception(handler: ast.ExceptHandler, context: Context) -> None:
+    # except T as e: B     =>    except T as _exc1:
+    #                                e = _exc1
+    #                                try: B
+    #                                finally: e = None; del e
+    name, user = context.names.fresh("exc"), handler.name
+    handler.name = name
+    if handler.type is None:
+        handler.type = located(helper("BaseException"), handler)
+    if user is not None:
+        unbind: list[ast.stmt] = [
+            located(assign(user, constant(None)), handler),
+            located(ast.Delete([ast.Name(user, ast.Del())]), handler),
+        ]
+        attempt = located(try_(handler.body, [], [], unbind), handler.body[0])
+        attempt.prepared = True  # type: ignore[attr-defined]
+        handler.body = [located(assign(user, load(name)), handler), attempt]
+
+
+def name_outcome(node: ast.Try | ast.TryStar, context: Context) -> ast.Try:
+    # try: A               =>    try:
+    # except …: B                    try: A; except …: B; else: C        return E   =>  _out1 = ("return", E); return …
+    # else: C                        except BaseException as _exc1:      break      =>  _out1 = ("break",); break
+    # finally: F                         _out1 = ("raise", _exc1); raise
+    #                                _out1 = None
+    #                            finally:
+    #                                try: F
+    #                                finally: _out1 = None
+    name, error = context.names.fresh("out"), context.names.fresh("exc")
+    outcomes = Outcomes(name)
+    for block in (node.body, *(handler.body for handler in node.handlers), node.orelse):
+        outcomes.within(block)
+
+    def at(statement: ast.stmt) -> ast.stmt:
+        return located(statement, node)
+
+    inner: list[ast.stmt] = node.body
+    if node.handlers:
+        attempt = type(node)(node.body, node.handlers, node.orelse, [])
+        attempt.prepared = True  # type: ignore[union-attr]
+        inner = [at(attempt)]
+    caught = located(
+        ast.ExceptHandler(helper("BaseException"), error, [at(outcome(name, "raise", load(error))), at(ast.Raise())]), node
+    )
+    attempted = at(try_(inner, [caught]))
+    forget = at(try_(node.finalbody, [], [], [at(each) for each in clear([name])]))
+    found = located(try_([attempted, at(assign(name, constant(None)))], [], [], [forget]), node)
+    for each in (attempted, forget, found):
+        each.prepared = True  # type: ignore[attr-defined]
+    found.outcome = name  # type: ignore[attr-defined]
+    found.leaves_by = frozenset(outcomes.kinds)  # type: ignore[attr-defined]
+    return found
+
+
+def outcome(name: str, kind: str, *values: ast.expr) -> ast.stmt:
+    return assign(name, ast.Tuple([constant(kind), *values], ast.Load()))
+
+
+class Outcomes:
+    """Writes down each way out of a block, for the `finally` around it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.kinds: set[str] = set()
+
+    def within(self, body: list[ast.stmt], in_loop: bool = False) -> None:
+        """Rewrite `body` in place. `in_loop`: its `break` and `continue` stay inside the `try`."""
+        position = 0
+        while position < len(body):
+            statement = body[position]
+            new = self.leaving(statement, in_loop)
+            if new is not None:
+                body[position : position + 1] = new
+                position += len(new)
+                continue
+            match statement:
+                case ast.For() | ast.AsyncFor() | ast.While():
+                    self.within(statement.body, True)
+                    self.within(statement.orelse, in_loop)
+                case ast.If():
+                    self.within(statement.body, in_loop)
+                    self.within(statement.orelse, in_loop)
+                case ast.With() | ast.AsyncWith():
+                    self.within(statement.body, in_loop)
+                case ast.Try() | ast.TryStar():
+                    for block in (statement.body, statement.orelse, statement.finalbody):
+                        self.within(block, in_loop)
+                    for handler in statement.handlers:
+                        self.within(handler.body, in_loop)
+                case ast.Match():
+                    for case in statement.cases:
+                        self.within(case.body, in_loop)
+            position += 1
+
+    def leaving(self, statement: ast.stmt, in_loop: bool) -> list[ast.stmt] | None:
+        if isinstance(statement, ast.Return) or (not in_loop and isinstance(statement, ast.Break | ast.Continue)):
+            self.kinds.add(type(statement).__name__.lower())
+        match statement:
+            case ast.Return(value=None):
+                return [located(outcome(self.name, "return", constant(None)), statement), statement]
+            case ast.Return(value=value) if value is not None:
+                back = ast.Subscript(load(self.name), constant(1), ast.Load())
+                return [
+                    located(outcome(self.name, "return", value), statement),
+                    located(ast.Return(located(back, statement)), statement),
+                ]
+            case ast.Break() if not in_loop:
+                return [located(outcome(self.name, "break"), statement), statement]
+            case ast.Continue() if not in_loop:
+                return [located(outcome(self.name, "continue"), statement), statement]
+        return None
+

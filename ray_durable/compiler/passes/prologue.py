@@ -1,0 +1,286 @@
+"""The resume body: from a captured frame straight back to its yield point, evaluating nothing on the way.
+
+The arguments are the frame: all variables, the yield point to reach (`_to`), what it delegates to, and the compiler's
+locals. While `_to` is not 0, guards on the path let only the way to that yield point pass; arrived, `_to` becomes 0
+and everything runs as in the fresh body, on the same numbers.
+
+Goal    a second body that enters each construct as a resume must.       Needs   numbered yield points.
+Keeps   native handlers, managers and loops: a resume enters them by repeating what led into them.
+"""
+
+from __future__ import annotations
+
+import ast
+
+from ray_durable.compiler.passes.build import (
+    Suspend,
+    assign,
+    call,
+    child_blocks,
+    clear,
+    compare,
+    constant,
+    helper,
+    if_,
+    load,
+    located,
+    not_,
+    store,
+    try_,
+)
+from ray_durable.compiler.passes.fresh import arrive, suspension
+from ray_durable.compiler.passes.yieldpoints import Context
+
+Range = tuple[int, int] | None
+
+
+def resume_body(body: list[ast.stmt], context: Context) -> list[ast.stmt]:
+    """The statements of the resume body."""
+    return [unbind(context), *Resume(context).block(body)]
+
+
+def unbind(context: Context) -> ast.stmt:
+    # if _to < 0:                       some variables had no value: a negative number says so
+    #     _to = -_to
+    #     if x is UNBOUND: del x
+    to = context.names.to
+    body: list[ast.stmt] = [assign(to, ast.UnaryOp(ast.USub(), load(to)))]
+    for name in context.scope.variables:
+        body.append(if_(compare(load(name), ast.Is(), helper("UNBOUND")), [ast.Delete([ast.Name(name, ast.Del())])]))
+    return if_(compare(load(to), ast.Lt(), constant(0)), body)
+
+
+def points_in(nodes: list[ast.stmt]) -> Range:
+    """The first and last number of the yield points in a block."""
+    numbers: list[int] = []
+    stack: list[ast.stmt] = list(nodes)
+    while stack:
+        node = stack.pop()
+        if isinstance(node, Suspend):
+            numbers.append(node.number)
+        for owner, name in child_blocks(node):
+            stack.extend(getattr(owner, name))
+    return (min(numbers), max(numbers)) if numbers else None
+
+
+class Resume:
+    """Writes the resume body, statement by statement."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.to = context.names.to
+
+    # ---- tests of `_to` ----------------------------------------------------------------------------------------------
+    def travelling(self) -> ast.expr:
+        return load(self.to)
+
+    def up_to(self, last: int) -> ast.expr:
+        return compare(load(self.to), ast.LtE(), constant(last))
+
+    def within(self, where: tuple[int, int]) -> ast.expr:
+        first, last = where
+        if first == last:
+            return compare(load(self.to), ast.Eq(), constant(first))
+        return ast.Compare(constant(first), [ast.LtE(), ast.LtE()], [load(self.to), constant(last)])
+
+    def arriving(self, statement: Suspend) -> list[ast.stmt]:
+        return [
+            located(assign(self.context.names.at, constant(statement.number)), statement),
+            located(assign(self.to, constant(0)), statement),
+        ]
+
+    # ---- blocks ------------------------------------------------------------------------------------------------------
+    def block(self, body: list[ast.stmt]) -> list[ast.stmt]:
+        """A block that is entered normally, or on the way to a yield point in it."""
+        last = max((index for index, statement in enumerate(body) if points_in([statement])), default=-1)
+        found: list[ast.stmt] = []
+        waiting: list[ast.stmt] = []  # statements without yield points: passed over while travelling
+        for index, statement in enumerate(body):
+            where = points_in([statement])
+            if index > last:
+                found.append(statement)
+            elif where is None:
+                waiting.append(statement)
+            elif isinstance(statement, Suspend):
+                found.append(self.landing(statement, waiting, later=index < last))
+                waiting = []
+            else:
+                if waiting:
+                    found.append(located(if_(not_(self.travelling()), waiting), waiting[0]))
+                    waiting = []
+                new = self.statement(statement)
+                found += [located(if_(self.up_to(where[1]), new), statement)] if index < last else new
+        return found
+
+    def landing(self, statement: Suspend, before: list[ast.stmt], later: bool) -> ast.stmt:
+        # prefix; x = yield v    =>    if _to: _to = 0; x = yield
+        #                              else: prefix; _at = 3; x = yield v
+        land: list[ast.stmt] = [*self.arriving(statement), suspension(statement, self.landed_operand(statement))]
+        normal = [*before, *arrive(statement, self.context)]
+        if not later:
+            return located(if_(self.travelling(), land, normal), statement)
+        here = compare(load(self.to), ast.Eq(), constant(statement.number))
+        skip = located(if_(not_(self.travelling()), normal), statement)
+        return located(if_(here, land, [skip]), statement)
+
+    def landed_operand(self, statement: Suspend) -> ast.expr | None:
+        if statement.kind == "yield":
+            return None
+        delegate = load(self.context.names.delegate)
+        taken = ast.Call(ast.Attribute(delegate, "pop", ast.Load()), [], [])
+        if statement.kind == "from":
+            return located(taken, statement)
+        # a foreign awaitable was not captured: its operand is evaluated again
+        assert statement.operand is not None
+        return located(ast.IfExp(load(self.context.names.delegate), taken, statement.operand), statement)
+
+    # ---- statements --------------------------------------------------------------------------------------------------
+    def statement(self, node: ast.stmt) -> list[ast.stmt]:
+        match node:
+            case ast.If():
+                test = self.decision(node.test, points_in(node.body), points_in(node.orelse))
+                return [located(if_(test, self.block(node.body), self.block(node.orelse)), node)]
+            case ast.While():
+                test = self.decision(node.test, points_in(node.body), points_in(node.orelse))
+                return [located(ast.While(test, self.block(node.body), self.block(node.orelse)), node)]
+            case ast.For():
+                return self.loop(node)
+            case ast.With():
+                return self.managed(node)
+            case ast.TryStar():
+                return self.star(node)
+            case ast.Try() if points_in(node.finalbody):
+                return self.final(node)
+            case ast.Try():
+                return self.attempt(node)
+        raise AssertionError(f"no way into {ast.dump(node)}")
+
+    def decision(self, test: ast.expr, then: Range, otherwise: Range) -> ast.expr:
+        """The test of an `if` or `while`: while travelling, the side where the yield point is."""
+        if then is None:
+            return located(ast.BoolOp(ast.And(), [not_(self.travelling()), test]), test)
+        if otherwise is None:
+            if isinstance(test, ast.Constant) and test.value is True:
+                return test
+            return located(ast.BoolOp(ast.Or(), [self.travelling(), test]), test)
+        return located(ast.IfExp(self.travelling(), self.up_to(then[1]), test), test)
+
+    def loop(self, node: ast.For) -> list[ast.stmt]:
+        # for T in _it1: B     =>     for _chunk1 in ((None,), _it1) if _to else (_it1,):
+        # else: E                         for _item1 in _chunk1:
+        #                                     if not _to: T = _item1
+        #                                     B
+        #                                 else: continue
+        #                                 break
+        #                             else: E
+        names = self.context.names
+        chunk, item = names.fresh("chunk"), names.fresh("item")
+        inside, after = points_in(node.body), points_in(node.orelse)
+        iterator = node.iter
+        passes: ast.expr = ast.Tuple([iterator], ast.Load())
+        if inside:
+            again = ast.Tuple([ast.Tuple([constant(None)], ast.Load()), iterator], ast.Load())
+            here = self.up_to(inside[1]) if after else self.travelling()
+            passes = ast.IfExp(here, again, passes)
+            if after:
+                passes = ast.IfExp(self.travelling(), passes, ast.Tuple([iterator], ast.Load()))
+                passes.body = ast.IfExp(here, again, ast.Tuple([], ast.Load()))
+        else:
+            passes = ast.IfExp(self.travelling(), ast.Tuple([], ast.Load()), passes)
+        take: ast.stmt = located(ast.Assign([node.target], load(item)), node.target)
+        if inside:
+            take = located(if_(not_(self.travelling()), [take]), node.target)
+        items = ast.For(store(item), load(chunk), [take, *self.block(node.body)], [located(ast.Continue(), node)])
+        gone = [located(each, node) for each in clear([chunk, item])]
+        orelse = [*gone, *self.block(node.orelse)] if node.orelse else []
+        chunks = ast.For(store(chunk), located(passes, iterator), [located(items, node), located(ast.Break(), node)], orelse)
+        return [located(chunks, node), *gone]
+
+    def managed(self, node: ast.With) -> list[ast.stmt]:
+        # with _mgr1 as T: B   =>   with (resumed(_mgr1) if _to else _mgr1) as _item1:
+        #                               if not _to: T = _item1
+        #                               B
+        item = node.items[0]
+        manager = item.context_expr
+        entered = ast.IfExp(self.travelling(), call("resumed", manager), manager)
+        body = self.block(node.body)
+        name: ast.expr | None = None
+        if item.optional_vars is not None:
+            held = self.context.names.fresh("item")
+            name = store(held)
+            take = [located(ast.Assign([item.optional_vars], load(held)), item.optional_vars)]
+            take += [located(each, node) for each in clear([held])]
+            body = [located(if_(not_(self.travelling()), take), node), *body]
+        return [located(ast.With([ast.withitem(located(entered, manager), name)], body), node)]
+
+    def attempt(self, node: ast.Try) -> list[ast.stmt]:
+        # except T as _exc1: B    =>   try: if _to == 3: _saved1 = back(_exc1); raise _exc1
+        #                              except (BaseException if _to == 3 else () if _to else T) as _exc1:
+        #                                  if _to: forward(_saved1)
+        #                                  B
+        inside, after = points_in(node.body), points_in(node.orelse)
+        handled = [points_in(handler.body) for handler in node.handlers]
+        enter: list[ast.stmt] = []
+        handlers: list[ast.ExceptHandler] = []
+        saved = self.context.names.fresh("saved") if any(handled) else ""
+        for handler, where in zip(node.handlers, handled, strict=True):
+            body, kind = self.block(handler.body), handler.type
+            if where is not None:
+                assert handler.name is not None
+                enter.append(located(if_(self.within(where), self.again(saved, load(handler.name))), handler))
+                body = [located(self.restored(saved), handler), *body]
+            if any(handled):
+                kind = self.clause(kind, where, handler)
+            handlers.append(located(ast.ExceptHandler(kind, handler.name, body), handler))
+        body = self.block(node.body)
+        if inside is None:
+            body = [located(if_(not_(self.travelling()), body), node)]
+        elif after:
+            body = [located(if_(self.up_to(inside[1]), body), node)]
+        return [located(try_([*enter, *body], handlers, self.block(node.orelse), node.finalbody), node)]
+
+    def again(self, saved: str, error: ast.expr) -> list[ast.stmt]:
+        return [assign(saved, call("back", error)), ast.Raise(error)]
+
+    def restored(self, saved: str) -> ast.stmt:
+        return if_(self.travelling(), [ast.Expr(call("forward", load(saved))), *clear([saved])])
+
+    def clause(self, kind: ast.expr | None, where: Range, handler: ast.ExceptHandler) -> ast.expr:
+        """What a handler catches: while travelling, the one on the path everything, the others nothing."""
+        usual: ast.expr = kind if kind is not None else located(helper("BaseException"), handler)
+        others = ast.IfExp(self.travelling(), ast.Tuple([], ast.Load()), usual)
+        if where is None:
+            return located(others, handler)
+        return located(ast.IfExp(self.within(where), helper("BaseException"), others), handler)
+
+    def final(self, node: ast.Try) -> list[ast.stmt]:
+        # finally: F   =>   try:
+        #                       if _to >= 5: (raise, return, break or continue again, as _out1 says)
+        #                       else: A
+        #                   finally:
+        #                       if _to: forward(_saved1)
+        #                       F
+        where = points_in(node.finalbody)
+        assert where is not None
+        name: str = node.outcome  # type: ignore[attr-defined]
+        leaves_by: frozenset[str] = node.leaves_by  # type: ignore[attr-defined]
+        saved = self.context.names.fresh("saved")
+        kind = ast.Subscript(load(name), constant(0), ast.Load())
+        value = ast.Subscript(load(name), constant(1), ast.Load())
+        choices: list[ast.stmt] = [
+            if_(compare(kind, ast.Eq(), constant("raise")), self.again(saved, value)),
+        ]
+        ways: dict[str, ast.stmt] = {"return": ast.Return(value), "break": ast.Break(), "continue": ast.Continue()}
+        if self.context.kind == "async_generator":
+            ways["return"] = ast.Return(None)
+        for way in sorted(leaves_by):
+            choices.append(if_(compare(kind, ast.Eq(), constant(way)), [ways[way]]))
+        repeat = [assign(saved, constant(None)), if_(load(name), choices)]
+        body = self.block(node.body)
+        start = compare(load(self.to), ast.GtE(), constant(where[0]))
+        body = [located(if_(start, [located(each, node) for each in repeat], body), node)]
+        restore = if_(self.travelling(), [ast.Expr(call("forward", load(saved))), *clear([saved])])
+        return [located(try_(body, [], [], [located(restore, node), *self.block(node.finalbody)]), node)]
+
+    def star(self, node: ast.TryStar) -> list[ast.stmt]:
+        raise AssertionError("except* comes later")

@@ -1,0 +1,207 @@
+"""Which nodes may suspend; and, at the end, the number of each yield point and what is alive there.
+
+`suspends` is asked by all passes, about statements and expressions, old and newly built ones; what is inside nested
+functions, lambdas and class bodies does not count, as it runs in a frame of its own.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from ray_durable.compiler.passes.build import Suspend, child_blocks
+from ray_durable.compiler.passes.names import Names
+from ray_durable.compiler.passes.scopes import Scope, defaults
+from ray_durable.compiler.unit import Kind, Mode, Source, YieldPoint
+
+
+@dataclass(slots=True, eq=False)
+class Context:
+    """What the passes know of the function at hand. `may_suspend`: whether a call is an implicit yield point."""
+
+    source: Source
+    mode: Mode
+    kind: Kind
+    names: Names
+    scope: Scope
+    may_suspend: Callable[[ast.Call], bool]
+    back_edges: bool = False
+    points: list[YieldPoint] = field(default_factory=list)
+
+    @property
+    def is_async(self) -> bool:
+        return self.kind in ("coroutine", "async_generator")
+
+
+def suspends(node: ast.AST, context: Context) -> bool:
+    """Whether running `node` can reach a yield point of this function."""
+    known: bool | None = getattr(node, "suspends", None)
+    if known is None:
+        known = _suspends(node, context)
+        node.suspends = known  # type: ignore[attr-defined]
+    return known
+
+
+def any_suspends(nodes: list[ast.stmt] | list[ast.expr], context: Context) -> bool:
+    return any(suspends(node, context) for node in nodes)
+
+
+def _suspends(node: ast.AST, context: Context) -> bool:
+    match node:
+        case ast.Yield() | ast.YieldFrom() | ast.Await() | Suspend() | ast.AsyncFor() | ast.AsyncWith():
+            return True
+        case ast.Constant() | ast.Name():
+            return False
+        case ast.Call() if context.may_suspend(node):
+            return True
+        case ast.comprehension(is_async=1):
+            return True
+        case ast.Lambda():
+            return any_suspends(defaults(node.args), context)
+        case ast.FunctionDef() | ast.AsyncFunctionDef():
+            return any_suspends([*node.decorator_list, *defaults(node.args)], context)
+        case ast.ClassDef():
+            return any_suspends([*node.decorator_list, *node.bases, *(k.value for k in node.keywords)], context)
+        case ast.GeneratorExp():
+            return suspends(node.generators[0].iter, context)
+        case ast.While() if context.back_edges:
+            return True
+        case ast.For() if context.back_edges:
+            return True
+        case ast.AnnAssign():
+            return suspends(node.target, context) or (node.value is not None and suspends(node.value, context))
+    return any([suspends(child, context) for child in ast.iter_child_nodes(node)])
+
+
+def number(body: list[ast.stmt], context: Context) -> None:
+    """Number the yield points in the order in which they stand, and note the compiler's locals alive at each."""
+    suspensions: list[Suspend] = []
+    stack: list[ast.AST] = list(reversed(body))
+    while stack:
+        node = stack.pop()
+        if isinstance(node, Suspend):
+            suspensions.append(node)
+            node.number = len(suspensions)
+        elif isinstance(node, ast.stmt):
+            blocks = [statement for owner, name in child_blocks(node) for statement in getattr(owner, name)]
+            stack.extend(reversed(blocks))
+    Liveness(frozenset(context.names.used)).of_body(body)
+    context.points = [
+        YieldPoint(each.number, each.kind, each.lineno, each.col_offset, each.temporaries, each.operands)
+        for each in suspensions
+    ]
+
+
+Live = frozenset[str]
+NOTHING: Live = frozenset()
+
+
+class Liveness:
+    """Which of the compiler's locals hold something that will still be read, backwards through the statements."""
+
+    def __init__(self, names: Live) -> None:
+        self.names = names
+        self.breaks: list[Live] = []
+        self.continues: list[Live] = []
+        self.escape: list[Live] = [NOTHING]  # what handlers and finally blocks around this place may read
+
+    def of_body(self, body: list[ast.stmt]) -> None:
+        self.block(body, NOTHING)
+
+    def block(self, statements: list[ast.stmt], live: Live) -> Live:
+        for statement in reversed(statements):
+            live = self.statement(statement, live)
+        return live
+
+    def statement(self, statement: ast.stmt, live: Live) -> Live:
+        match statement:
+            case Suspend():
+                if statement.target is not None:
+                    live -= {statement.target}
+                live |= self.escape[-1]
+                read = self.read(statement.operand)
+                statement.temporaries = tuple(sorted(live & self.names))
+                statement.operands = tuple(sorted(read - live)) if statement.kind == "await" else ()
+                return live | read
+            case ast.If():
+                inside = self.block(statement.body, live) | self.block(statement.orelse, live)
+                return inside | self.read(statement.test)
+            case ast.For():
+                return self.loop(statement, live, self.read(statement.iter))
+            case ast.While():
+                return self.loop(statement, live, self.read(statement.test))
+            case ast.With():
+                kept = self.read(statement)
+                return kept | self.block_within(statement.body, live | kept, self.escape[-1] | kept)
+            case ast.Try() | ast.TryStar():
+                return self.attempt(statement, live)
+            case ast.Return() | ast.Raise():
+                return self.escape[-1] | self.read(statement)
+            case ast.Break():
+                return self.breaks[-1]
+            case ast.Continue():
+                return self.continues[-1]
+            case ast.Match():
+                inside = live
+                for case in statement.cases:
+                    inside |= self.block(case.body, live) | self.read(case)
+                return inside | self.read(statement.subject)
+        return (live - self.written(statement)) | self.read(statement)
+
+    def loop(self, statement: ast.For | ast.While, live: Live, header: Live) -> Live:
+        after = self.block(statement.orelse, live)
+        head = after | header
+        kept = frozenset([statement.iter.id]) if hasattr(statement, "iterator") else NOTHING  # type: ignore[union-attr]
+        for _ in range(2):
+            self.breaks.append(live)
+            self.continues.append(head)
+            head |= self.block_within(statement.body, head, self.escape[-1] | kept)
+            self.breaks.pop()
+            self.continues.pop()
+        return head
+
+    def attempt(self, statement: ast.Try | ast.TryStar, live: Live) -> Live:
+        outer = self.escape[-1]
+        outcome: Live = frozenset([statement.outcome]) if hasattr(statement, "outcome") else NOTHING
+        final = self.block_within(statement.finalbody, live, outer | outcome) if statement.finalbody else live
+        final -= outcome
+        escape = outer | (final if statement.finalbody else NOTHING)
+        handled = NOTHING
+        for handler in statement.handlers:
+            held = frozenset([handler.name] if handler.name in self.names else [])
+            held |= frozenset(getattr(statement, "kept_in_handlers", ()))
+            inside = self.block_within(handler.body, final, escape | held)
+            handled |= (inside - held) | self.read(handler.type)
+        orelse = self.block_within(statement.orelse, final, escape)
+        return self.block_within(statement.body, orelse, escape | handled)
+
+    def block_within(self, statements: list[ast.stmt], live: Live, escape: Live) -> Live:
+        self.escape.append(escape)
+        found = self.block(statements, live)
+        self.escape.pop()
+        return found | escape
+
+    def read(self, node: ast.AST | None) -> Live:
+        """The names that the expressions of `node` read; statements inside `with` and handlers are left out."""
+        found: set[str] = set()
+        stack: list[ast.AST] = [] if node is None else [node]
+        while stack:
+            here = stack.pop()
+            if isinstance(here, ast.Name):
+                if isinstance(here.ctx, ast.Load) and here.id in self.names:
+                    found.add(here.id)
+            elif isinstance(here, ast.With):
+                stack.extend(here.items)
+            elif isinstance(here, ast.match_case):
+                stack.extend(part for part in (here.pattern, here.guard) if part is not None)
+            else:
+                if isinstance(here, ast.AugAssign) and isinstance(here.target, ast.Name) and here.target.id in self.names:
+                    found.add(here.target.id)
+                stack.extend(ast.iter_child_nodes(here))
+        return frozenset(found)
+
+    def written(self, statement: ast.stmt) -> Live:
+        if isinstance(statement, ast.Assign):
+            return frozenset(t.id for t in statement.targets if isinstance(t, ast.Name) and t.id in self.names)
+        return NOTHING

@@ -1,0 +1,326 @@
+"""The passes in order, and the two bodies that come out of them.
+
+    source → mangle → unsupported → scopes → (nested functions) → structure: branches, managers, loops, handlers
+           → statements and expressions → yieldpoints → fresh | prologue → emit
+
+The order is the same on every run, so that a resume body compiled later, elsewhere, has the same numbers.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import CodeType, FunctionType
+
+from ray_durable.compiler.passes import emit
+from ray_durable.compiler.passes.branches import branches
+from ray_durable.compiler.passes.build import child_blocks, constant, if_, located
+from ray_durable.compiler.passes.fresh import cell_names, fresh_body
+from ray_durable.compiler.passes.handlers import handlers
+from ray_durable.compiler.passes.loops import loops
+from ray_durable.compiler.passes.managers import managers
+from ray_durable.compiler.passes.mangle import mangle
+from ray_durable.compiler.passes.names import Names
+from ray_durable.compiler.passes.prologue import resume_body
+from ray_durable.compiler.passes.scopes import Scope, analyse
+from ray_durable.compiler.passes.source import fingerprint, parse
+from ray_durable.compiler.passes.statements import flatten
+from ray_durable.compiler.passes.unsupported import refuse_unknown
+from ray_durable.compiler.passes.yieldpoints import Context, number
+from ray_durable.compiler.unit import Kind, Mode, Source, Unit, register
+
+STRUCTURE: list[Callable[[ast.stmt, Context], list[ast.stmt] | None]] = [branches, managers, loops, handlers]
+Definition = ast.FunctionDef | ast.AsyncFunctionDef
+UNITS_BY_SOURCE: dict[tuple[Source, Mode], Unit] = {}
+HARMLESS = frozenset(name for name in dir(builtins) if callable(getattr(builtins, name))) - {"__import__", "input"}
+
+
+@dataclass(slots=True, eq=False)
+class Body:
+    """One function after the passes: what both bodies are written from."""
+
+    definition: Definition
+    context: Context
+    statements: list[ast.stmt]
+    path: tuple[int, ...]
+    qualname: str
+    declared: list[ast.stmt]  # its `global` and `nonlocal` statements
+    docstring: str | None
+    nested: list[Body] = field(default_factory=list)
+
+
+def compile_function(function: FunctionType, mode: Mode) -> Unit:
+    """The unit of a function object, from its source."""
+    from ray_durable.compiler import sources
+
+    return compile_source(sources.source_of(function), mode, function.__code__)
+
+
+def compile_source(source: Source, mode: Mode, code: CodeType | None = None) -> Unit:
+    """The unit of a source; compiled once per source and mode."""
+    known = UNITS_BY_SOURCE.get((source, mode))
+    if known is None:
+        known = UNITS_BY_SOURCE[source, mode] = build(source, mode)
+    return known
+
+
+def fingerprint_of(source: Source) -> str:
+    """The fingerprint of a source's meaning."""
+    return fingerprint(parse(source), source.class_name)
+
+
+def build(source: Source, mode: Mode) -> Unit:
+    """Compile the fresh body of a root function, and with it those of the functions inside."""
+    body = passes(source, mode)
+    units: dict[tuple[int, ...], Unit] = {}
+    print_ = fingerprint_of(source)
+
+    def declare(each: Body) -> None:
+        units[each.path] = unit_for(each, source, mode, print_)
+        for inner in each.nested:
+            declare(inner)
+
+    declare(body)
+
+    def found(path: tuple[int, ...], code: CodeType) -> None:
+        units[path].code = code
+        register(code, units[path])
+
+    root = units[()]
+    root.code = emit_fresh(body, source, found)
+    register(root.code, root)
+    root.nested = tuple(unit for path, unit in units.items() if path)
+    return root
+
+
+def unit_for(body: Body, source: Source, mode: Mode, print_: str) -> Unit:
+    context = body.context
+    scope = context.scope
+    captured_first = scope.parameters[:1] if scope.parameters[:1] and scope.parameters[0] in scope.captured else []
+    names = context.names
+    return Unit(
+        source=source, mode=mode, path=body.path, kind=context.kind, name=body.definition.name, qualname=body.qualname,
+        firstlineno=body.definition.lineno, parameters=tuple(scope.parameters), variables=scope.variables,
+        own_cells=tuple(scope.captured), free=tuple(sorted(scope.free)),
+        temporaries=held_anywhere(context), names={"at": names.at, "to": names.to, "cells": names.cells, "delegate": names.delegate},
+        points=tuple(context.points), code=NO_CODE, fingerprint=print_, cells_order=cell_names(context),
+        first_parameter=captured_first[0] if captured_first else None,
+        build_resume=lambda: build_resume(source, mode, body.path),
+    )  # fmt: skip
+
+
+def held_anywhere(context: Context) -> tuple[str, ...]:
+    """The compiler's locals that some frame of this function carries."""
+    return tuple(dict.fromkeys(name for point in context.points for name in (*point.temporaries, *point.operands)))
+
+
+NO_CODE = compile("", "<not compiled>", "exec")
+
+
+# ---- the passes ------------------------------------------------------------------------------------------------------
+
+
+def passes(source: Source, mode: Mode) -> Body:
+    """Run all passes over a root function and the functions inside it."""
+    definition = parse(source)
+    definition.lineno = source.firstlineno  # as for CPython, a function begins with its first decorator
+    mangle(definition, source.class_name)
+    refuse_unknown(definition, source)
+    scope = analyse(definition, source.free)
+    return function_passes(definition, scope, source, mode, (), source.qualname)
+
+
+def function_passes(
+    definition: Definition, scope: Scope, source: Source, mode: Mode, path: tuple[int, ...], qualname: str
+) -> Body:
+    """All passes over one function; `mode` is that of the root, functions inside keep their kind."""
+    kind = kind_of(definition)
+    names = Names.avoiding({*scope.bound, *scope.used, *scope.free, *scope.globals})
+    if mode == "twin" and kind == "plain":
+        kind = "generator"
+    context = Context(source, mode, kind, names, scope, may_suspend=calls(scope, kind, mode))
+    statements, docstring = without_docstring(definition.body)
+    declared = declarations(statements)
+    statements = without_declarations(statements)
+    nested = nested_functions(statements, source, path, qualname)
+    if context.kind != "plain":
+        statements = flatten(structure(statements, context), context, lambda built: lowered(built, context))
+        number(statements, context)
+    return Body(definition, context, statements, path, qualname, declared, docstring, nested)
+
+
+def lowered(built: list[ast.stmt], context: Context) -> list[ast.stmt]:
+    """Newly built statements through the passes so far."""
+    return flatten(structure(built, context), context, lambda more: lowered(more, context))
+
+
+def structure(body: list[ast.stmt], context: Context) -> list[ast.stmt]:
+    """The passes over compound statements, each until none applies any more."""
+    found: list[ast.stmt] = []
+    for statement in body:
+        for rewrite in STRUCTURE:
+            new = rewrite(statement, context)
+            if new is not None:
+                found += structure(new, context)
+                break
+        else:
+            for owner, name in child_blocks(statement):
+                setattr(owner, name, structure(getattr(owner, name), context))
+            found.append(statement)
+    return found
+
+
+def nested_functions(body: list[ast.stmt], source: Source, path: tuple[int, ...], qualname: str) -> list[Body]:
+    """Compile the functions inside a block, in place."""
+    found: list[Body] = []
+    stack: list[tuple[ast.AST, str]] = [(statement, f"{qualname}.<locals>") for statement in reversed(body)]
+    while stack:
+        node, prefix = stack.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            scope: Scope = node.scope  # type: ignore[union-attr]
+            inner = function_passes(node, scope, source, "native", (*path, len(found)), f"{prefix}.{node.name}")
+            found.append(inner)
+            node.body = [located(emit.mark(inner.path, inner.docstring), node), *fresh_statements(inner)]
+        elif isinstance(node, ast.ClassDef):
+            stack.extend((child, f"{prefix}.{node.name}") for child in reversed(node.body))
+        else:
+            blocks = [child for owner, name in child_blocks(node) for child in getattr(owner, name)]  # type: ignore[arg-type]
+            stack.extend((child, prefix) for child in reversed(blocks))
+    return found
+
+
+def calls(scope: Scope, kind: Kind, mode: Mode) -> Callable[[ast.Call], bool]:
+    """Which calls may suspend: in twins and async functions all whose callee is not plainly a builtin."""
+    if mode == "native" and kind not in ("coroutine", "async_generator"):
+        return lambda call: False
+
+    def may(call: ast.Call) -> bool:
+        if getattr(call, "suspends", None) is False:
+            return False
+        function = call.func
+        if isinstance(function, ast.IfExp):
+            return False  # a helper of ours
+        if isinstance(function, ast.Name) and function.id in HARMLESS:
+            return function.id in scope.bound or function.id in scope.free
+        return not isinstance(function, ast.Constant | ast.JoinedStr)
+
+    return may
+
+
+# ---- emission --------------------------------------------------------------------------------------------------------
+
+
+def fresh_statements(body: Body) -> list[ast.stmt]:
+    """The fresh body of a function, and what keeps it the kind that it is."""
+    if body.context.kind == "plain":
+        return [*body.declared, *body.statements]
+    return [*body.declared, *fresh_body(body.statements, body.context), *as_generator(body)]
+
+
+def as_generator(body: Body) -> list[ast.stmt]:
+    # if False: yield        a function whose only `yield` is unreachable, or a twin that never suspends
+    if body.context.kind in ("generator", "async_generator"):
+        never = located(if_(constant(False), [ast.Expr(ast.Yield(None))]), body.definition)
+        return [never]
+    return []
+
+
+def emit_fresh(body: Body, source: Source, found: Callable[[tuple[int, ...], CodeType], None]) -> CodeType:
+    doc = [] if body.docstring is None else [located(ast.Expr(constant(body.docstring)), body.definition)]
+    statements = [*doc, *fresh_statements(body)]
+    definition = emit.function(
+        body.definition, statements, body.context.is_async, emit.bare(body.definition.args)
+    )
+    return emit.code_of(definition, source.free, source.filename, body.qualname, source.flags, found)
+
+
+def build_resume(source: Source, mode: Mode, path: tuple[int, ...]) -> CodeType:
+    """Compile the resume body of the function at `path` in a root."""
+    body = passes(source, mode)
+    root = UNITS_BY_SOURCE[source, mode]
+    units = {unit.path: unit for unit in (root, *root.nested)}
+    while body.path != path:
+        body = body.nested[path[len(body.path)]]
+    return emit_resume(body, units)
+
+
+def emit_resume(body: Body, units: dict[tuple[int, ...], Unit]) -> CodeType:
+    context, unit = body.context, units[body.path]
+    cells = cell_names(context)
+    definition = resume_definition(body, unit)
+    return emit.code_of(
+        definition, cells, unit.filename, body.qualname, unit.source.flags, lambda path, code: register(code, units[path])
+    )
+
+
+def resume_definition(body: Body, unit: Unit) -> Definition:
+    """The resume body as a definition. Its own captured variables come from outside, as those of its closure do."""
+    context = body.context
+    names = context.names
+    statements = resume_body(body.statements, context)
+    assigned = [name for name in cell_names(context) if name in context.scope.captured or name in context.scope.nonlocals]
+    declared: list[ast.stmt] = [ast.Nonlocal(assigned)] if assigned else []
+    shared = sorted(context.scope.globals)
+    if shared:
+        declared.append(ast.Global(shared))
+    first = ["_" + unit.first_parameter] if unit.first_parameter is not None else []
+    parameters = [*first, *unit.variables, names.to, names.delegate, names.cells, *unit.temporaries]
+    arguments = ast.arguments([], [ast.arg(name) for name in parameters], None, [], [], None, [])
+    statements = [*(located(each, body.definition) for each in declared), *statements, *as_generator(body)]
+    return emit.function(body.definition, statements, context.is_async, arguments)
+
+
+# ---- small questions about definitions -------------------------------------------------------------------------------
+
+
+def kind_of(definition: Definition) -> Kind:
+    """The kind of a function, by what its own scope holds."""
+    yields = False
+    stack: list[ast.AST] = list(definition.body)
+    while stack and not yields:
+        node = stack.pop()
+        yields = isinstance(node, ast.Yield | ast.YieldFrom)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            stack += [*node.decorator_list, *node.args.defaults, *(each for each in node.args.kw_defaults if each)]
+        elif isinstance(node, ast.ClassDef):
+            stack += [*node.decorator_list, *node.bases, *node.keywords]
+        elif not isinstance(node, ast.Lambda):
+            stack.extend(ast.iter_child_nodes(node))
+    if isinstance(definition, ast.AsyncFunctionDef):
+        return "async_generator" if yields else "coroutine"
+    return "generator" if yields else "plain"
+
+
+def without_docstring(body: list[ast.stmt]) -> tuple[list[ast.stmt], str | None]:
+    first = body[0] if body else None
+    if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
+        return body[1:], first.value.value
+    return body, None
+
+
+def without_declarations(body: list[ast.stmt]) -> list[ast.stmt]:
+    """The statements without `global` and `nonlocal`, which `declarations` puts first."""
+    found: list[ast.stmt] = []
+    for statement in body:
+        if isinstance(statement, ast.Global | ast.Nonlocal):
+            continue
+        for owner, name in child_blocks(statement):
+            block = getattr(owner, name)
+            if block:
+                setattr(owner, name, without_declarations(block) or [located(ast.Pass(), block[0])])
+        found.append(statement)
+    return found
+
+
+def declarations(body: list[ast.stmt]) -> list[ast.stmt]:
+    """The `global` and `nonlocal` statements of a function."""
+    found: list[ast.stmt] = []
+    for statement in body:
+        if isinstance(statement, ast.Global | ast.Nonlocal):
+            found.append(statement)
+        for owner, name in child_blocks(statement):
+            found += declarations(getattr(owner, name))
+    return found
+

@@ -1,0 +1,139 @@
+"""What stands in for a call or an awaited object inside durable code.
+
+Upper layers register callables (`suspends`: time.sleep, ray.get) and types of awaitables (`awaits`: ray.ObjectRef);
+undecorated generators and coroutines that durable code delegates to are adopted: compiled on first use, as they stand
+un-started. Everything here is on the path of a call, hence the plain dictionaries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from types import AsyncGeneratorType, CoroutineType, FunctionType, GeneratorType, MethodType
+from typing import Any
+
+from ray_durable.compiler.unit import UNITS
+
+Callback = Callable[..., Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Replacement:
+    """What is called instead of a registered callable: in generators `yield from twin(…)`, in async code `coroutine(…)`."""
+
+    callable: Any  # keeps its id from being used again
+    twin: Callback | None
+    coroutine: Callback | None
+
+
+REPLACEMENTS: dict[int, Replacement] = {}  # by id of the callable, as not all of them can be hashed
+AWAITS: dict[type, Callable[[Any], Any]] = {}
+
+
+def suspends(callable: Any, twin: Callback | None, coroutine: Callback | None = None) -> None:
+    """Let calls of `callable` inside durable code suspend.
+
+    `twin`: a durable generator function with the same parameters, delegated to in plain and generator functions, and in
+    `async def` bodies too unless `coroutine` is given: that is called there instead, and its result used in its place.
+
+    Example: suspends(time.sleep, durable_sleep)
+    """
+    REPLACEMENTS[id(callable)] = Replacement(callable, twin, coroutine)
+
+
+def awaits(kind: type, adapt: Callable[[Any], Any]) -> None:
+    """Let `await x`, with an x of exactly this type, await `adapt(x)` inside durable code.
+
+    Example: awaits(ray.ObjectRef, wait_for_ref)
+    """
+    AWAITS[kind] = adapt
+
+
+def suspending(function: Any) -> Callback | None:
+    """What a twin delegates to instead of calling `function`; None where an ordinary call is right."""
+    kind = type(function)
+    if kind is FunctionType:
+        compiled = function.__dict__.get("__durable__")
+        if compiled is not None and compiled.kind == "plain":
+            twin: Callback = compiled.twin
+            return twin
+    elif kind is MethodType:
+        inner = suspending(function.__func__)
+        return None if inner is None else MethodType(inner, function.__self__)
+    elif kind is partial:
+        inner = suspending(function.func)
+        return None if inner is None else partial(inner, *function.args, **function.keywords)
+    elif kind not in BUILTIN_KINDS and not isinstance(function, type):
+        called = getattr(kind, "__call__", None)
+        inner = suspending(called) if type(called) is FunctionType else None
+        if inner is not None:
+            return MethodType(inner, function)
+    found = REPLACEMENTS.get(id(function))
+    return None if found is None else found.twin
+
+
+BUILTIN_KINDS = frozenset({type(len), type(str.join), type("".__str__), type})
+
+
+def suspending_async(function: Any) -> Callback | None:
+    """Like `suspending`, for `async def` bodies: what to await instead of a plain call."""
+    found = REPLACEMENTS.get(id(function))
+    if found is not None and found.coroutine is not None:
+        return partial(immediately, found.coroutine)
+    twin = suspending(function)
+    return None if twin is None else partial(awaiting, twin)
+
+
+async def immediately(function: Callback, /, *arguments: Any, **keywords: Any) -> Any:
+    """Call without suspending; durable code awaits this like the others."""
+    return function(*arguments, **keywords)
+
+
+def awaiting(twin: Callback, /, *arguments: Any, **keywords: Any) -> Any:
+    """The awaitable of a twin's run."""
+    from ray_durable.compiler.support import Awaited
+
+    return Awaited(twin(*arguments, **keywords))
+
+
+def replaced(function: Any) -> Any:
+    """The callee of `await f(…)`: a registered `coroutine` in the place of f, else f itself."""
+    found = REPLACEMENTS.get(id(function))
+    if found is None or found.coroutine is None:
+        return function
+    return found.coroutine
+
+
+def ready(awaitable: Any) -> Any:
+    """What `await` awaits: registered types adapted, coroutines of undecorated functions adopted."""
+    kind = type(awaitable)
+    if kind is CoroutineType:
+        return awaitable if id(awaitable.cr_code) in UNITS else adopt(awaitable)
+    adapt = AWAITS.get(kind)
+    return awaitable if adapt is None else adapt(awaitable)
+
+
+def delegate(source: Any) -> Any:
+    """What `yield from` (or a loop) runs through: generators of undecorated functions are adopted."""
+    kind = type(source)
+    if kind is GeneratorType:
+        return source if id(source.gi_code) in UNITS else adopt(source)
+    if kind is AsyncGeneratorType:
+        return source if id(source.ag_code) in UNITS else adopt(source)
+    return source
+
+
+def manager(source: Any) -> Any:
+    """The manager of a `with`: the generator inside one of `contextlib` is adopted."""
+    generator = getattr(source, "gen", None)
+    if generator is not None and type(source).__module__ == "contextlib":
+        source.gen = delegate(generator)
+    return source
+
+
+def adopt(suspended: Any) -> Any:
+    """The durable equivalent of an un-started native object; the object itself where there is none."""
+    from ray_durable.compiler.adoption import adopted
+
+    return adopted(suspended)

@@ -1,0 +1,147 @@
+"""From frames back to a native object, suspended where it was: one `next` leads down the whole chain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import AsyncGeneratorType, CellType, CoroutineType, FunctionType, GeneratorType
+from typing import Any
+
+from ray_durable.compiler.frame import FINISHED, NOT_STARTED, UNBOUND, EvaluateAgain, ForeignIterator, Frame
+from ray_durable.compiler.support import Awaited, forward_iterator
+from ray_durable.compiler.unit import Unit
+from ray_durable.errors import RestoreError
+
+
+def restore(frame: Frame) -> Any:
+    """A native generator, coroutine or async generator that stands where `frame` does; no value is copied.
+
+    When `frame.evaluates_again`, the object is given back un-driven: its first step evaluates the foreign operand again.
+    Raises: RestoreError when the frame does not fit its function; nothing was run then.
+
+    Example: gen = restore(capture(gen))
+    """
+    restored = assemble(frame)
+    if frame.point > 0 and not frame.evaluates_again:
+        prime(restored)
+    return restored
+
+
+def assemble(frame: Frame) -> Any:
+    """The restored object, not driven yet; `prime` (or the frame around it) leads it to its yield point."""
+    unit = frame.unit
+    if frame.point == FINISHED:
+        return finished(frame)
+    if frame.point == NOT_STARTED:
+        return start_again(frame)
+    check(frame)
+    values = [frame.values.get(name, UNBOUND) for name in unit.variables]
+    to = -frame.point if UNBOUND in values else frame.point
+    held = frame.temporaries
+    arguments = [held.get(name) for name in unit.temporaries]
+    function = bound(unit, unit.resume(), frame.globals, frame.cells)
+    if unit.first_parameter is not None:
+        values.insert(0, contents(frame.cells[unit.first_parameter]))
+    cells = tuple(frame.cells[name] for name in unit.cells_order)
+    return function(*values, to, inner(frame), cells, *arguments)
+
+
+def contents(cell: CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return None
+
+
+def bound(unit: Unit, code: Any, namespace: dict[str, Any], cells: dict[str, CellType]) -> FunctionType:
+    """The function of a body, with the frame's own cells as its closure."""
+    try:
+        closure = tuple(cells[name] for name in code.co_freevars)
+    except KeyError as missing:
+        raise RestoreError(f"the frame lacks the cell of {missing}", unit.qualname) from None
+    return FunctionType(code, namespace, unit.name, None, closure)
+
+
+def check(frame: Frame) -> None:
+    """Refuse a frame that does not fit its function, before anything runs."""
+    unit = frame.unit
+    if not 0 < frame.point <= len(unit.points):
+        raise RestoreError(f"there is no yield point {frame.point}; it has {len(unit.points)}", unit.qualname)
+    point = unit.points[frame.point - 1]
+    missing = [name for name in point.temporaries if name not in frame.temporaries]
+    missing += [name for name in unit.cells_order if name not in frame.cells]
+    unknown = [name for name in frame.values if name not in unit.variables]
+    if missing or unknown:
+        raise RestoreError(f"the frame does not fit the function: missing {missing}, unknown {unknown}", unit.qualname)
+    if point.kind == "from" and frame.delegate is None:
+        raise RestoreError(f"the frame lacks what it delegates to in line {point.lineno}", unit.qualname)
+
+
+def inner(frame: Frame) -> list[Any]:
+    """What the frame delegates to, un-driven, for the resume body to take."""
+    delegate = frame.delegate
+    if delegate is None or isinstance(delegate, EvaluateAgain):
+        return []
+    if isinstance(delegate, ForeignIterator):
+        return [forward_iterator(delegate.iterator)]
+    made = assemble(delegate)
+    steps: dict[str, Callable[[], Any]] = {
+        "": lambda: made,
+        "await": lambda: Awaited(made),
+        "anext": lambda: made.__anext__(),
+        "anext_default": lambda: anext(made, *frame.via_arguments),
+        "athrow": lambda: made.__anext__(),
+    }
+    return [steps[frame.via]()]
+
+
+def start_again(frame: Frame) -> Any:
+    """An un-started object: the call of the function that made it, with the arguments that it holds."""
+    unit = frame.unit
+    code = unit.code
+    function = bound(unit, code, frame.globals, frame.cells)
+    names = unit.parameters
+    count = code.co_argcount
+    keywords = names[count : count + code.co_kwonlyargcount]
+    extra = list(names[count + code.co_kwonlyargcount :])
+    values = frame.values
+    positional = [values[name] for name in names[:count]]
+    named = {name: values[name] for name in keywords}
+    if code.co_flags & 0x04:
+        positional += values[extra.pop(0)]
+    if code.co_flags & 0x08:
+        named |= values[extra.pop(0)]
+    return function(*positional, **named)
+
+
+def finished(frame: Frame) -> Any:
+    """An object of the unit's kind that has run to its end."""
+    cells = {name: CellType() for name in frame.unit.code.co_freevars}
+    made = start_again_empty(frame.unit, cells)
+    if isinstance(made, AsyncGeneratorType):
+        try:
+            made.aclose().send(None)
+        except StopIteration:
+            pass
+    else:
+        made.close()
+    return made
+
+
+def start_again_empty(unit: Unit, cells: dict[str, CellType]) -> Any:
+    code = unit.code
+    function = FunctionType(code, {}, unit.name, None, tuple(cells[name] for name in code.co_freevars))
+    keywords = unit.parameters[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
+    return function(*[None] * code.co_argcount, **dict.fromkeys(keywords))
+
+
+def prime(restored: Any) -> None:
+    """Drive a restored object to its yield point: through its prologue and those of all that it delegates to."""
+    if type(restored) is GeneratorType:
+        next(restored)
+    elif type(restored) is CoroutineType:
+        restored.send(None)
+    elif restored.ag_frame is not None:
+        try:
+            restored.asend(None).send(None)
+        except StopIteration:
+            pass

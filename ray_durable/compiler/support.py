@@ -1,0 +1,145 @@
+"""What compiled code calls at run time. `HELPERS` are put into its constants by name (`passes.emit`)."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Generator
+from types import AsyncGeneratorType, TracebackType
+from typing import Any
+
+from ray_durable.compiler.frame import UNBOUND
+from ray_durable.compiler.iterators import loop_iter
+from ray_durable.compiler.replacements import delegate, manager, ready, replaced, suspending, suspending_async
+
+Saved = tuple[BaseException, Any, Any, Any, Any]
+
+
+class Resumed:
+    """A manager that was entered before the capture: entering it again does nothing, leaving it leaves it."""
+
+    __slots__ = ("leave", "manager")
+
+    def __init__(self, manager: Any) -> None:
+        self.manager = manager
+        self.leave = type(manager).__exit__
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *exception: Any) -> Any:
+        return self.leave(self.manager, *exception)
+
+
+def back(error: BaseException) -> Saved:
+    """What raising `error` again will change on it."""
+    return error, error.__traceback__, error.__cause__, error.__context__, error.__suppress_context__
+
+
+def forward(saved: Saved | None) -> None:
+    """Undo those changes."""
+    if saved is not None:
+        error, traceback, cause, context, suppress = saved
+        error.__cause__ = cause
+        error.__context__ = context
+        error.__suppress_context__ = suppress
+        error.__traceback__ = traceback
+
+
+class Awaited:
+    """An awaitable whose steps are those of `generator`, as a durable awaitable's were when it was captured."""
+
+    __slots__ = ("generator",)
+
+    def __init__(self, generator: Any) -> None:
+        self.generator = generator
+
+    def __await__(self) -> Any:
+        return self.generator
+
+
+def forward_iterator(iterator: Any) -> Generator[Any, Any, Any]:
+    """`yield from iterator` for a resumed frame: the first step only starts it, and takes nothing."""
+    sent = yield
+    while True:
+        if sent is None:
+            try:
+                item = next(iterator)
+            except StopIteration as stop:
+                return stop.value
+        else:
+            try:
+                item = iterator.send(sent)
+            except StopIteration as stop:
+                return stop.value
+        try:
+            sent = yield item
+        except GeneratorExit:
+            close = getattr(iterator, "close", None)
+            if close is not None:
+                close()
+            raise
+
+
+def async_iter(iterable: Any) -> Any:
+    """What `async for x in iterable` steps through."""
+    kind = type(iterable)
+    make = getattr(kind, "__aiter__", None)
+    if make is None:
+        raise TypeError(f"'async for' requires an object with __aiter__ method, got {kind.__name__}")
+    iterator = make(iterable)
+    if getattr(type(iterator), "__anext__", None) is None:
+        raise TypeError(
+            "'async for' received an object from __aiter__ that does not implement __anext__: "
+            f"{type(iterator).__name__}"
+        )
+    return delegate(iterator) if type(iterator) is AsyncGeneratorType else iterator
+
+
+def next_of(iterator: Any) -> Any:
+    """The awaitable of an async iterator's next step."""
+    return type(iterator).__anext__(iterator)
+
+
+def enter_async(entered: Any) -> Any:
+    """The awaitable of `__aenter__`; both methods must exist before either is called."""
+    kind = type(entered)
+    for name in ("__aenter__", "__aexit__"):
+        if not hasattr(kind, name):
+            message = f"'{kind.__name__}' object does not support the asynchronous context manager protocol"
+            raise TypeError(message + (" (missed __aexit__ method)" if name == "__aexit__" else ""))
+    return kind.__aenter__(entered)
+
+
+def leave_async(entered: Any, error: BaseException | None) -> Any:
+    """The awaitable of `__aexit__`."""
+    if error is None:
+        return type(entered).__aexit__(entered, None, None, None)
+    traceback: TracebackType | None = error.__traceback__
+    return type(entered).__aexit__(entered, type(error), error, traceback)
+
+
+HELPERS: dict[str, Callable[..., Any] | Any] = {
+    "AssertionError": AssertionError,
+    "BaseException": BaseException,
+    "StopAsyncIteration": StopAsyncIteration,
+    "UNBOUND": UNBOUND,
+    "ascii": ascii,
+    "async_iter": async_iter,
+    "back": back,
+    "delegate": delegate,
+    "enter_async": enter_async,
+    "exception": sys.exception,
+    "forward": forward,
+    "leave_async": leave_async,
+    "loop_iter": loop_iter,
+    "manager": manager,
+    "next_of": next_of,
+    "ready": ready,
+    "replaced": replaced,
+    "repr": repr,
+    "resumed": Resumed,
+    "slice": slice,
+    "str": str,
+    "suspending": suspending,
+    "suspending_async": suspending_async,
+}
