@@ -13,12 +13,14 @@ import html
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ray_durable.compiler.frame import Frame
+    from ray_durable.runner import Coroutine
 
-__all__ = ["CoroutineView", "FrameView", "LocalView", "shorten", "view_frames"]
+__all__ = ["BranchView", "CoroutineView", "FrameView", "LocalView", "shorten", "view_branches", "view_frames"]
 
 TEXT_MAX = 72
 ITEMS_MAX = 4
@@ -49,8 +51,17 @@ class FrameView:
 
 
 @dataclass(frozen=True, slots=True)
+class BranchView:
+    """A line of control: the main one (number 0), or one that `gather` runs beside it. Its innermost frame is last."""
+
+    number: int
+    waits_for: str | None
+    frames: tuple[FrameView, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class CoroutineView:
-    """A coroutine as `handle.inspect()` and `ray-durable inspect` show it; the innermost frame is the last."""
+    """A coroutine as `handle.inspect()` and `ray-durable inspect` show it. It has branches while a host runs it."""
 
     id: str
     name: str | None
@@ -59,10 +70,14 @@ class CoroutineView:
     node: str | None = None
     host: str | None = None
     epoch: int = 0
-    seq: int = 0
-    waits_for: str | None = None
+    seq: int | None = None
     error: str | None = None
-    frames: tuple[FrameView, ...] = ()
+    branches: tuple[BranchView, ...] = ()
+
+    @property
+    def frames(self) -> tuple[FrameView, ...]:
+        """The frames of the main branch, outermost first."""
+        return self.branches[0].frames if self.branches else ()
 
     def to_plain(self) -> dict[str, Any]:
         """As dicts, lists and scalars, ready for JSON."""
@@ -87,8 +102,7 @@ def headline(view: CoroutineView) -> list[tuple[str, str]]:
         "id": view.id,
         "node": view.node,
         "host": view.host,
-        "checkpoint": f"seq {view.seq}, epoch {view.epoch}",
-        "waits for": view.waits_for,
+        "checkpoint": f"seq {view.seq}, epoch {view.epoch}" if view.seq is not None else None,
         "error": view.error,
     }
     return [(label, text) for label, text in known.items() if text]
@@ -99,11 +113,19 @@ def text_lines(view: CoroutineView) -> Iterator[str]:
     yield view.name or view.id
     for label, text in headline(view):
         yield f"  {label}: {text}"
-    for frame in view.frames:
-        yield f'  File "{frame.file}", line {frame.line}, in {frame.function}'
-        yield f"    {frame.source}"
-        for local in frame.locals:
-            yield f"      {local.name} = {local.value}"
+    for branch in view.branches:
+        if title := branch_title(branch):
+            yield f"  {title}"
+        for frame in branch.frames:
+            yield f'  File "{frame.file}", line {frame.line}, in {frame.function}'
+            yield f"    {frame.source}"
+            for local in frame.locals:
+                yield f"      {local.name} = {local.value}"
+
+
+def branch_title(branch: BranchView) -> str:
+    waits = f"waits for {branch.waits_for}" if branch.waits_for else ""
+    return waits if branch.number == 0 else f"beside it, branch {branch.number} {waits}".rstrip()
 
 
 def as_html(view: CoroutineView) -> str:
@@ -111,22 +133,65 @@ def as_html(view: CoroutineView) -> str:
     e = html.escape
     parts = [f"<div><strong>{e(view.name or view.id)}</strong><br>"]
     parts += [f"<small>{e(label)}: {e(text)}</small><br>" for label, text in headline(view)]
-    for frame in view.frames:
-        rows = "".join(
-            f"<tr><td style='text-align:left'><code>{e(v.name)}</code></td><td style='text-align:left'>{e(v.type)}</td>"
-            f"<td style='text-align:left'><code>{e(v.value)}</code></td></tr>"
-            for v in frame.locals
-        )
-        parts.append(
-            f"<p><code>{e(frame.function)}</code> at {e(frame.file)}:{frame.line}<br>"
-            f"<code>{e(frame.source)}</code></p>"
-            + (f"<table><tr><th>local</th><th>type</th><th>value</th></tr>{rows}</table>" if rows else "")
-        )
+    for branch in view.branches:
+        parts.append(f"<small>{e(branch_title(branch))}</small>")
+        parts += map(frame_html, branch.frames)
     return "".join(parts) + "</div>"
 
 
+def frame_html(frame: FrameView) -> str:
+    e = html.escape
+    left = "<td style='text-align:left'>"
+    rows = "".join(
+        f"<tr>{left}<code>{e(v.name)}</code></td>{left}{e(v.type)}</td>{left}<code>{e(v.value)}</code></td></tr>"
+        for v in frame.locals
+    )
+    table = f"<table><tr><th>local</th><th>type</th><th>value</th></tr>{rows}</table>" if rows else ""
+    where = f"<code>{e(frame.function)}</code> at {e(frame.file)}:{frame.line}"
+    return f"<p>{where}<br><code>{e(frame.source)}</code></p>{table}"
+
+
+def view_branches(coroutine: Coroutine) -> tuple[BranchView, ...]:
+    """Every branch of a coroutine that stands still just now; to be called where it runs, between two steps."""
+    from ray_durable.compiler import capture
+
+    return tuple(
+        BranchView(branch.number, describe_request(branch.request), view_frames(capture(branch.root)))
+        for branch in coroutine.branches()
+    )
+
+
+def describe_request(request: Any) -> str | None:
+    """What a branch waits for, in words."""
+    from ray_durable import operations
+
+    match request:
+        case None:
+            return None
+        case operations.Sleep(until=until):
+            return f"{datetime.fromtimestamp(until):%Y-%m-%d %H:%M:%S}"
+        case operations.Receive(topic=topic, until=until):
+            limit = "" if until is None else f", until {datetime.fromtimestamp(until):%Y-%m-%d %H:%M:%S}"
+            return f"a message under {topic!r}{limit}"
+        case operations.Join(branches=branches):
+            return f"{len(branches)} branches"
+        case operations.Pause():
+            return "its turn"
+        case _:
+            return WAITS_FOR.get(type(request).__name__, type(request).__name__)
+
+
+WAITS_FOR = {  # requests of the layers above, which cannot be imported here
+    "Emit": "its streamed value to be taken",
+    "Emitted": "its streamed value to be taken",
+    "Answered": "its turn",
+    "Fetch": "values of object references",
+    "WaitFor": "object references to be ready",
+}
+
+
 def view_frames(outermost: Frame) -> tuple[FrameView, ...]:
-    """The frames of a suspended coroutine as plain data, outermost first.
+    """The frames of a suspended coroutine as plain data, outermost first, without this package's own.
 
     Example: view_frames(capture(gen))[-1].line
     """
@@ -139,6 +204,7 @@ def view_frames(outermost: Frame) -> tuple[FrameView, ...]:
             locals=tuple(view_local(name, value) for name, value in frame.locals.items()),
         )
         for frame in outermost.chain()
+        if not frame.unit.module.startswith("ray_durable.")
     )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ray_durable.inspection import CoroutineView, FrameView, LocalView, shorten, view_local
+from ray_durable.inspection import BranchView, CoroutineView, FrameView, LocalView, shorten, view_local
 
 
 class Color(enum.Enum):
@@ -99,20 +99,28 @@ VIEW = CoroutineView(
     id="0f" * 16,
     name="order-42",
     function="shop.pipeline",
-    state="waiting",
+    state="running",
     node="n1",
     epoch=2,
     seq=17,
-    waits_for="message 'approval'",
-    frames=(
-        FrameView("pipeline", "/app/shop.py", 12, "x = yield from helper(<b>)", (LocalView("t", "str", "'<i>'"),)),
-        FrameView("helper", "/app/shop.py", 3, "yield", ()),
+    branches=(
+        BranchView(
+            0,
+            "a message under 'approval'",
+            (
+                FrameView(
+                    "pipeline", "/app/shop.py", 12, "x = yield from helper(<b>)", (LocalView("t", "str", "'<i>'"),)
+                ),
+                FrameView("helper", "/app/shop.py", 3, "yield", ()),
+            ),
+        ),
     ),
 )
 
 
 def test_text_reads_like_a_traceback():
-    assert str(VIEW).splitlines()[-5:] == [
+    assert str(VIEW).splitlines()[-6:] == [
+        "  waits for a message under 'approval'",
         '  File "/app/shop.py", line 12, in pipeline',
         "    x = yield from helper(<b>)",
         "      t = '<i>'",
@@ -132,4 +140,4 @@ def test_html_escapes_what_is_the_users():
 
 
 def test_plain_form_is_json():
-    assert json.loads(json.dumps(VIEW.to_plain()))["frames"][0]["locals"][0]["name"] == "t"
+    assert json.loads(json.dumps(VIEW.to_plain()))["branches"][0]["frames"][0]["locals"][0]["name"] == "t"
