@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import shutil
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.helm.helms import CHART, Helm, NoHelm, find
+from tests.helm.helms import CHART, ROOT, Helm, NoHelm, find
+from tests.helm.image import base_image, build, locked
 from tests.helm.schemas import Manifest, manifests
 
 CI_VALUES = sorted((CHART / "ci").glob("*-values.yaml"))
@@ -57,3 +60,15 @@ def rendered() -> Callable[[Path], list[Manifest]]:
         return manifests(outcome.output)
 
     return render
+
+
+@pytest.fixture(scope="session")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The image, made by the Dockerfile's own steps; the directory holds its wheel."""
+    if sys.platform != "linux" or os.geteuid() != 0 or not shutil.which("unshare"):
+        pytest.skip("the Dockerfile's steps run in Linux mount namespaces, which takes root and unshare")
+    wheels = tmp_path_factory.mktemp("wheels")
+    with locked():
+        base_image()
+        build(ROOT, wheels)
+        yield wheels
