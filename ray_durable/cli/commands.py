@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ray_durable.cli import doctor, storage
+from ray_durable.cli import cluster, doctor, history, storage, top
 
 app = typer.Typer(
     name="ray-durable",
@@ -15,6 +15,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command("status")(cluster.status)
+app.command("list")(cluster.list_coroutines)
+app.command("show")(cluster.show)
+app.command("inspect")(cluster.inspect_coroutine)
+app.command("history")(history.history)
+app.command("top")(top.top)
+app.command("send")(cluster.send)
+app.command("cancel")(cluster.cancel)
+app.command("migrate")(cluster.migrate)
+app.command("drain")(cluster.drain)
 app.command("doctor")(doctor.doctor)
 app.add_typer(storage.app, name="store")
 
