@@ -20,7 +20,6 @@ __all__ = [
     "drain_node",
     "draining_nodes",
     "log_directory",
-    "log_directory",
     "nodes",
     "on_completed",
     "raylet_is_alive",
@@ -81,7 +80,7 @@ def draining_nodes() -> dict[str, float]:
 
 
 def drain_node(node_id: str, message: str, deadline: float | None = None) -> str | None:
-    """Ask Ray to drain a node by `deadline` (seconds since the epoch). Returns Ray's reason if it refuses, else None."""
+    """Ask Ray to drain a node by `deadline`, in seconds since the epoch. Returns Ray's reason if it refuses."""
     from ray.core.generated import autoscaler_pb2
 
     preemption = autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
@@ -92,13 +91,6 @@ def drain_node(node_id: str, message: str, deadline: float | None = None) -> str
 def this_node_id() -> str:
     """The node of the calling process."""
     return str(ray.get_runtime_context().get_node_id())
-
-
-def log_directory() -> Path:
-    """Where Ray keeps the log files of this node's processes."""
-    from ray._private.worker import global_worker
-
-    return Path(global_worker.node.get_logs_dir_path())
 
 
 def this_address() -> str:

@@ -1,4 +1,4 @@
-"""Code beside the checkpoints: what frames refer to, stored once per fingerprint before the first checkpoint that needs it."""
+"""Code beside the checkpoints: what frames refer to, stored once, before the first checkpoint that needs it."""
 
 from __future__ import annotations
 

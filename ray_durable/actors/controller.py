@@ -31,6 +31,7 @@ from ray_durable.checkpoint.stores import open_store, probe
 from ray_durable.clock import SYSTEM_CLOCK
 from ray_durable.config import Settings
 from ray_durable.errors import FencedError, NoSuchCoroutineError
+from ray_durable.inspection import CoroutineView
 from ray_durable.logs import open_event_log
 from ray_durable.metrics import Metrics
 
@@ -339,14 +340,20 @@ class Controller:
         others = sorted((view for view in views if view.host != entry.owner), key=lambda view: view.load)
         return bool(others) and await self.leader.migrate(entry, others[0].host, "requested")
 
-    async def inspect(self, id: str) -> dict[str, Any]:
-        """Where a coroutine stands: its row, and its frames as its host shows them."""
+    async def inspect(self, id: str) -> CoroutineView:
+        """Where a coroutine stands; its frames while a host runs it, its error when it has failed."""
         entry = await self.find(id)
+        row = self.row(entry)
         record = self.fleet.hosts.get(entry.owner)
-        view = None
+        found = None
         if entry.running and record is not None:
-            view = await record.handle.inspect.remote(self.term, entry.header.id)
-        return {**self.row(entry), "view": view}
+            try:
+                found = await record.handle.inspect.remote(self.term, entry.header.id)
+            except ray.exceptions.RayActorError:
+                pass  # it has just died: where the coroutine goes on, the next look shows
+        known = {name: row[name] for name in ("id", "name", "function", "state", "node", "host", "epoch")}
+        error = entry.finished.text or None if entry.finished is not None else None
+        return CoroutineView(**{**known, "error": error, **(found or {})})
 
     async def drain(self, node: str, timeout_s: float | None = None) -> str | None:
         """Drain a node: move its coroutines away, and end its host. Returns Ray's reason if Ray refuses."""

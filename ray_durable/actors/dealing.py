@@ -40,7 +40,7 @@ dealing = Dealing()
 
 @contextmanager
 def loading(coroutine: Coroutine, events: Sequence[tuple[int, bytes]]) -> Iterator[None]:
-    """References that are unpickled inside belong to `coroutine`; those whose result is in `events` are not made again."""
+    """References unpickled inside belong to `coroutine`; those whose result is in `events` are not made again."""
     dealing.coroutine = coroutine
     for _, payload in events:
         event = loads(payload)

@@ -1,7 +1,7 @@
 """One event loop, many coroutines: a host's heart, without Ray.
 
-The engine advances ready coroutines in turns, gathers a checkpoint of each into the log, and lets a coroutine go on only
-when that checkpoint is durable. Whatever a step releases (a result, a streamed value, an answer to a sender) is
+The engine advances ready coroutines in turns, gathers a checkpoint of each into the log, and lets a coroutine go on
+only when that checkpoint is durable. Whatever a step releases (a result, a streamed value, an answer to a sender) is
 released by the same durable commit. Invariant: once the log is fenced, nothing more is run or released.
 
 All methods are called on the loop's thread. How object references are awaited is `refs`' business, who may own what
@@ -20,25 +20,18 @@ from ray_durable.actors.arranging import arrangers, resume_stream, take_message
 from ray_durable.actors.driving import AsyncDriver
 from ray_durable.actors.hosted import Answered, Hosted, Leaving
 from ray_durable.actors.mailbox import Message
-from ray_durable.actors.outcomes import Ending, Finished, user_traceback
+from ray_durable.actors.outcomes import ENDINGS, Ending, Finished, pack_outcome
 from ray_durable.actors.runqueue import Timers, Wakeup
 from ray_durable.actors.tally import Tally
 from ray_durable.actors.transfer import Transfer
-from ray_durable.checkpoint.codec import dumps
 from ray_durable.checkpoint.record import Kind
 from ray_durable.clock import SYSTEM_CLOCK, Clock
 from ray_durable.compiler import discard
-from ray_durable.errors import CannotSaveError, CoroutineCancelled, CoroutineCancelledError
+from ray_durable.errors import CannotSaveError, CoroutineCancelled
 from ray_durable.operations import Emit, Request
 from ray_durable.runner import Branch, Coroutine, Outcome
 
 __all__ = ["Engine"]
-
-ENDINGS: dict[Ending, Kind] = {
-    "completed": Kind.COMPLETED,
-    "failed": Kind.FAILED,
-    "cancelled": Kind.CANCELLED,
-}
 
 
 class Engine:
@@ -62,8 +55,7 @@ class Engine:
         self.on_finished = on_finished
         self.coroutines: dict[str, Hosted] = {}
         self.ready: deque[Wakeup] = deque()
-        self.timers = Timers()
-        self.alarm: asyncio.TimerHandle | None = None
+        self.timers = Timers(loop, clock)
         self.scheduled = False
         self.paused = False
         self.stopped = False
@@ -210,24 +202,6 @@ class Engine:
     def at(self, until: float, action: Callable[[], None]) -> None:
         """Call `action` at `until`, in seconds since the epoch."""
         self.timers.add(until, action)
-        self.set_alarm()
-
-    def set_alarm(self) -> None:
-        due = self.timers.next()
-        if due is None or self.stopped:
-            return
-        delay = max(0.0, due - self.clock.now())
-        if self.alarm is not None:
-            if self.alarm.when() <= self.loop.time() + delay:
-                return
-            self.alarm.cancel()
-        self.alarm = self.loop.call_later(delay, self.ring)
-
-    def ring(self) -> None:
-        self.alarm = None
-        for action in self.timers.due(self.clock.now()):
-            action()
-        self.set_alarm()
 
     # ------------------------------------------------------------ coming, going and ending
 
@@ -293,14 +267,7 @@ class Engine:
     def end(self, hosted: Hosted, ending: Ending, value: Any) -> None:
         """Make the outcome durable, then tell of it."""
         header = hosted.header
-        try:
-            payload = dumps(value)
-        except CannotSaveError as refusal:
-            ending, value = "failed", refusal
-            payload = dumps(refusal)
-        if ending == "cancelled":
-            payload = dumps(CoroutineCancelledError(header.id))
-        text = "" if ending == "completed" else user_traceback(value)
+        ending, payload, text = pack_outcome(header.id, ending, value)
         hosted.coroutine.seq += 1
         for branch in hosted.coroutine.others.values():  # its `gather` gave up on them
             if branch.driver is not None:
@@ -417,5 +384,4 @@ class Engine:
         """Run and release nothing more, for good."""
         self.stopped = True
         self.ready.clear()
-        if self.alarm is not None:
-            self.alarm.cancel()
+        self.timers.stop()

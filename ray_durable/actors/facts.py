@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from ray_durable.actors.outcomes import Ending, Finished
+from ray_durable.actors.outcomes import ENDINGS, Finished
 from ray_durable.actors.ownership import Fact, decode_plans
 from ray_durable.actors.transfer import Marks, Transfer
 from ray_durable.checkpoint.record import Consumed, Kind, Record
@@ -13,11 +13,7 @@ from ray_durable.checkpoint.recovery import Recovered, Recovery
 
 __all__ = ["facts_in", "finished_in", "newest_transfer", "transfer_from"]
 
-ENDINGS: dict[Kind, Ending] = {
-    Kind.COMPLETED: "completed",
-    Kind.FAILED: "failed",
-    Kind.CANCELLED: "cancelled",
-}
+BY_KIND = {kind: ending for ending, kind in ENDINGS.items()}
 
 
 def facts_in(recovery: Recovery) -> Iterator[Fact]:
@@ -42,10 +38,10 @@ def finished_in(recovery: Recovery) -> Iterator[Finished]:
     """Every outcome that one log holds."""
     for id, found in recovery.coroutines.items():
         ending = found.terminal
-        if ending is not None and ending.kind in ENDINGS:
+        if ending is not None and ending.kind in BY_KIND:
             items = tuple((item.seq, bytes(item.state)) for item in found.items)
             emitted = max((index + 1 for index, _ in items), default=0)
-            yield Finished(id, ending.epoch, ENDINGS[ending.kind], bytes(ending.state), "", emitted, items)
+            yield Finished(id, ending.epoch, BY_KIND[ending.kind], bytes(ending.state), "", emitted, items)
 
 
 def transfer_from(found: Recovered) -> Transfer | None:
@@ -64,7 +60,7 @@ def transfer_from(found: Recovered) -> Transfer | None:
             form="frames",
             state=bytes(latest.state),
             seq=latest.seq,
-            marks=Marks(events=consumed.events, read=consumed.items),
+            marks=Marks(consumed.events, consumed.emitted, consumed.read),
             events=(),
             items=(),
         )
@@ -76,9 +72,7 @@ def transfer_from(found: Recovered) -> Transfer | None:
     )
 
 
-def joined(
-    carried: Iterable[tuple[int, bytes]], logged: Iterable[Record], above: int
-) -> tuple[tuple[int, bytes], ...]:
+def joined(carried: Iterable[tuple[int, bytes]], logged: Iterable[Record], above: int) -> tuple[tuple[int, bytes], ...]:
     """Numbered payloads that came with a transfer and those logged since, each once, those up to `above` left out."""
     merged = {**dict(carried), **{record.seq: bytes(record.state) for record in logged}}
     return tuple(sorted((number, payload) for number, payload in merged.items() if number > above))

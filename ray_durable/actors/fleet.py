@@ -55,8 +55,8 @@ class HostRecord:
 
 
 class Fleet:
-    """All hosts of one controller term. `on_finished` gets every outcome that a host reports; `on_change` is called when a
-    verdict may have changed."""
+    """All hosts of one controller term. `on_finished` gets every outcome that a host reports; `on_change` is called
+    when a verdict may have changed."""
 
     def __init__(
         self,
@@ -76,9 +76,11 @@ class Fleet:
         self.draining: dict[str, float] = {}
         self.tasks: set[asyncio.Task[None]] = set()
         self.loop = asyncio.get_running_loop()
-        self.listener = Listener(
-            cluster.this_address(), clock, on_news=lambda: self.loop.call_soon_threadsafe(on_change)
-        )
+        self.listener = Listener(cluster.this_address(), clock, on_news=self.tell)
+
+    def tell(self) -> None:
+        """Have the hosts judged now; called in the listener's thread."""
+        self.loop.call_soon_threadsafe(self.on_change)
 
     def spawn(self, work: Awaitable[None]) -> None:
         """Run `work` beside everything else; a failure of it is logged."""

@@ -35,6 +35,7 @@ from ray_durable.checkpoint.stores import open_store
 from ray_durable.clock import SYSTEM_CLOCK
 from ray_durable.config import Settings
 from ray_durable.errors import CoroutineCancelled, FencedError, StaleTermError
+from ray_durable.inspection import view_branches
 from ray_durable.logs import open_event_log
 from ray_durable.metrics import Metrics
 
@@ -77,7 +78,12 @@ class Host:
             raylet_is_alive=cluster.raylet_is_alive,
         )
         owned = {id: hosted.epoch for id, hosted in self.engine.coroutines.items()}
-        return {"pid": os.getpid(), "node": cluster.this_node_id(), "owned": owned, "metrics": self.exporter.address or ""}
+        return {
+            "pid": os.getpid(),
+            "node": cluster.this_node_id(),
+            "owned": owned,
+            "metrics": self.exporter.address or "",
+        }
 
     def start(self) -> None:
         """Open the log and get ready to run; on the actor's own loop."""
@@ -132,7 +138,7 @@ class Host:
         return lease_held(SYSTEM_CLOCK.monotonic(), self.renewed(), self.settings.lease_s)
 
     async def keep_lease(self) -> None:
-        """While no controller renews the lease, look for a seal: a host goes on without one, as long as its log is open."""
+        """While no controller renews the lease, look for a seal: the host goes on as long as there is none."""
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(self.settings.lease_s / LEASE_CHECKS_PER_LEASE)
@@ -220,7 +226,7 @@ class Host:
         return await done
 
     async def deliver(self, term: int, id: str, sender: str, number: int, topic: str, payload: bytes) -> bool:
-        """Put a message into a coroutine's mailbox. Returns True once it is durable, False if the coroutine is not here."""
+        """Put a message into a coroutine's mailbox. True once it is durable, False if the coroutine is not here."""
         self.check(term)
         done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         message = Message(sender, number, topic, payload)
@@ -236,8 +242,9 @@ class Host:
         return self.engine.cancel(id, error)
 
     async def item(self, term: int, id: str, index: int) -> Value | None:
-        """The streamed value `index` as soon as it is durable, or None when the coroutine is not here (any more) and the
-        value is not. Asking for it says that the reader has all values before it."""
+        """The streamed value `index` as soon as it is durable, or None when neither it nor the coroutine is here.
+
+        Asking for it says that the reader has all values before it."""
         self.check(term)
         while True:
             hosted = self.engine.coroutines.get(id)
@@ -253,11 +260,14 @@ class Host:
             hosted.readers.append(lambda news=news: news.done() or news.set_result(None))  # type: ignore[misc]
             await news
 
-    async def inspect(self, term: int, id: str) -> bytes | None:
-        """The state of a coroutine as it was last captured, pickled for whoever looks at it; None if it is not here."""
+    async def inspect(self, term: int, id: str) -> dict[str, Any] | None:
+        """Where a coroutine stands, as fields of `CoroutineView`; None if it is not here."""
         self.check(term)
         hosted = self.engine.coroutines.get(id)
-        return None if hosted is None or hosted.coroutine.host is None else hosted.describe()
+        if hosted is None or hosted.coroutine.host is None:
+            return None
+        state = "waiting" if hosted.coroutine.main.parked else "running"
+        return {"state": state, "seq": hosted.coroutine.seq, "branches": view_branches(hosted.coroutine)}
 
     async def owned(self, term: int) -> dict[str, int]:
         """The coroutines here, each with its epoch."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from ray_durable.actors.dealing import dealing, loading
 from ray_durable.actors.mailbox import Mailbox, Message
-from ray_durable.actors.transfer import Header, Marks, Transfer
+from ray_durable.actors.transfer import Form, Header, Marks, Transfer
 from ray_durable.checkpoint.codec import dumps, loads
 from ray_durable.operations import Emit, Request
 from ray_durable.runner import Branch, Coroutine, start
@@ -79,7 +79,7 @@ class Hosted:
         self.blocked: Branch | None = None  # waits for the reader to catch up
         self.leaving: Leaving | None = None
         self.cancelling: BaseException | None = None
-        self.last: tuple[str, bytes] | None = None  # form and state to run again from, kept for those that may retry
+        self.last: tuple[Form, bytes] | None = None  # form and state to run again from, kept for those that may retry
         self.adoption: list[Callable[[], None]] | None = []  # to be called once `adopted` is durable; None: it is
         self.plain = True  # nothing streams, nothing arrives: the marks need not be written
         coroutine.host = self

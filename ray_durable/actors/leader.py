@@ -1,15 +1,14 @@
 """What a controller does while it leads: admit, place, hand over, take over, move.
 
-Each step is: a durable record first (the admission, the placement, a `moved`, a seal's plan), then the map, then the call
-that carries it out. A call that fails changes nothing: the plan stands, and the takeover of its target, or the next
-term, goes on from it.
+Each step is: a durable record first (the admission, the placement, a `moved`, a seal's plan), then the map, then the
+call that carries it out. A call that fails changes nothing: the plan stands, and the takeover of its target, or the
+next term, goes on from it.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Callable
 from typing import Any
 
 import ray
@@ -65,11 +64,13 @@ class Leader:
     async def commit(self, *records: tuple[str, int, Kind, bytes]) -> None:
         """Append records (coroutine, epoch, kind, state) to the controller's log; return when they are durable."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def durable() -> None:
+            if not done.done():
+                done.set_result(None)
+
         for number, (id, epoch, kind, state) in enumerate(records, 1):
-            token: Callable[[], None] | None = None
-            if number == len(records):
-                token = lambda: done.done() or done.set_result(None)  # noqa: E731
-            self.log.append(id, epoch, 0, kind, state, token)
+            self.log.append(id, epoch, 0, kind, state, durable if number == len(records) else None)
         self.log.commit()
         await done
 
@@ -190,7 +191,9 @@ class Leader:
         began = self.clock.monotonic()
         record.state = "dead"
         self.metrics.detections.add(1, sign)
-        self.events.add("detected", host=incarnation, node=record.node, sign=sign, coroutines=self.ledger.load(incarnation))
+        self.events.add(
+            "detected", host=incarnation, node=record.node, sign=sign, coroutines=self.ledger.load(incarnation)
+        )
         sealed = await self.seal(incarnation)
         self.fleet.kill(record)
         sealed_at = self.clock.monotonic()
@@ -327,7 +330,9 @@ class Leader:
 
     async def empty(self, record: HostRecord) -> None:
         """Move everything off a draining host, then end it."""
-        self.events.add("draining", host=record.incarnation, node=record.node, coroutines=self.ledger.load(record.incarnation))
+        self.events.add(
+            "draining", host=record.incarnation, node=record.node, coroutines=self.ledger.load(record.incarnation)
+        )
         while record.state == "draining":
             views = self.fleet.views(self.ledger.load)
             extra: Counter[str] = Counter()

@@ -11,13 +11,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ray_durable.checkpoint.codec import loads
+from ray_durable.checkpoint.codec import dumps, loads
+from ray_durable.checkpoint.record import Kind
+from ray_durable.errors import CannotSaveError, CoroutineCancelledError
 
-__all__ = ["Ending", "Failure", "Finished", "Value", "user_traceback"]
+__all__ = ["ENDINGS", "Ending", "Failure", "Finished", "Value", "pack_outcome"]
 
 PACKAGE = str(Path(__file__).parent.parent)
 
 Ending = Literal["completed", "failed", "cancelled"]
+
+ENDINGS: dict[Ending, Kind] = {
+    "completed": Kind.COMPLETED,
+    "failed": Kind.FAILED,
+    "cancelled": Kind.CANCELLED,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +66,19 @@ class Value:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return loads, (self.payload,)
+
+
+def pack_outcome(id: str, ending: Ending, value: Any) -> tuple[Ending, bytes, str]:
+    """The record's kind of ending, its payload, and the text of the traceback. A result that cannot be saved is a
+    failure; whatever was thrown to cancel it, a cancelled coroutine's outcome is CoroutineCancelledError."""
+    if ending == "cancelled":
+        value = CoroutineCancelledError(id)
+    try:
+        payload = dumps(value)
+    except CannotSaveError as refusal:
+        ending, value = "failed", refusal
+        payload = dumps(refusal)
+    return ending, payload, "" if ending == "completed" else user_traceback(value)
 
 
 def user_traceback(error: BaseException) -> str:

@@ -88,9 +88,7 @@ def live_in(facts: Iterable[Fact], writer: str) -> dict[str, int]:
     }
 
 
-def plan_takeover(
-    live: Mapping[str, int], debts: Mapping[str, int], place: Callable[[str], str]
-) -> dict[str, Plan]:
+def plan_takeover(live: Mapping[str, int], debts: Mapping[str, int], place: Callable[[str], str]) -> dict[str, Plan]:
     """The plan for a seal: everything that the sealed log owns, and every debt that was on its way there (coroutine →
     epoch of that plan), goes to where `place` says, one epoch up."""
     epochs = dict(debts)

@@ -94,7 +94,7 @@ def rebalance(hosts: Sequence[HostView], *, slack: float = 0.25, least: int = 2)
 
 def level(loads: dict[str, int], mean: float) -> list[Move]:
     """Fill the emptiest from the fullest until both are at the mean, give or take one."""
-    moves = []
+    moves: list[Move] = []
     while True:
         source = max(loads, key=lambda host: (loads[host], host))
         target = min(loads, key=lambda host: (loads[host], host))

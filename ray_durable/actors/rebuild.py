@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from ray_durable.actors.facts import facts_in, finished_in, newest_transfer
 from ray_durable.actors.ledger import Entry, Ledger
-from ray_durable.actors.ownership import fold
+from ray_durable.actors.ownership import Fact, fold
 from ray_durable.checkpoint.names import writers
 from ray_durable.checkpoint.recovery import Recovery, recover
 from ray_durable.checkpoint.sealing import seal
@@ -56,7 +56,7 @@ def rebuild(recoveries: Mapping[str, Recovery]) -> Rebuilt:
     ledger = Ledger()
     rebuilt = Rebuilt(ledger)
     finished = {}
-    facts = []
+    facts: list[Fact] = []
     for writer, recovery in recoveries.items():
         facts.extend(facts_in(recovery))
         finished.update({outcome.coroutine: outcome for outcome in finished_in(recovery)})

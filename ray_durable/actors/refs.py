@@ -1,8 +1,8 @@
 """An ObjectRef in a frame: its value, or the call that makes it.
 
-A ref dies with its owner, so a checkpoint never holds one as it is. A host notes every Ray call that a coroutine makes;
-when a ref is pickled with the frames it becomes the value, if that is known, else the call. A resumed coroutine has real
-refs again: known values are put into the object store of the new owner, pending calls are made again.
+A ref dies with its owner, so a checkpoint never holds one as it is. A host notes every Ray call that a coroutine
+makes; when a ref is pickled with the frames it becomes the value, if that is known, else the call. A resumed coroutine
+has real refs again: known values are put into the object store of the new owner, pending calls are made again.
 
 `ray.get`, `ray.wait` and `await ref` suspend the coroutine. While it waits for many refs, each result that arrives is
 logged as an event, so that a crash repeats only the calls that were still pending.
@@ -25,9 +25,9 @@ from ray_durable.actors.hosted import Hosted
 from ray_durable.checkpoint.codec import dumps
 from ray_durable.clock import SYSTEM_CLOCK
 from ray_durable.compiler import awaits, durable, suspends
-from ray_durable.running import entered, is_inside
 from ray_durable.operations import Request, Suspended
 from ray_durable.runner import Branch, Coroutine
+from ray_durable.running import entered, is_inside
 
 if TYPE_CHECKING:
     from ray_durable.actors.engine import Engine
@@ -98,8 +98,8 @@ def reduce_ref(ref: Any) -> tuple[Any, ...]:
         ready, _ = ray.wait([ref], timeout=0)
         if not ready:
             raise TypeError(
-                f"{ref!r} was not made by this coroutine and is not ready: wait for it before this yield point, or pass "
-                "it as an argument of its own to .remote()"
+                f"{ref!r} was not made by this coroutine and is not ready: wait for it before this yield point, "
+                "or pass it as an argument of its own to .remote()"
             )
         known = (Call(ref.hex(), "value", None, (), {}, {}, {0: outcome_of(ref)}), 0)
         if coroutine is not None:
@@ -117,9 +117,7 @@ def outcome_of(ref: Any) -> Outcome:
         return False, error
 
 
-def again(
-    key: str, kind: str, target: Any, args: Any, kwargs: Any, options: Any, results: dict[int, Outcome]
-) -> Call:
+def again(key: str, kind: str, target: Any, args: Any, kwargs: Any, options: Any, results: dict[int, Outcome]) -> Call:
     """A call as it was, with what events say of it since."""
     return Call(key, kind, target, args, kwargs, options, {**results, **dealing.results.get(key, {})})
 
@@ -134,7 +132,7 @@ def restore_ref(call: Call, index: int) -> Any:
     return refs[index]
 
 
-@ray.remote(num_cpus=0, max_retries=0)
+@ray.remote(num_cpus=0, max_retries=0)  # type: ignore[untyped-decorator]
 def fail(error: BaseException) -> None:
     """Makes a ref that raises `error`: how a failed call comes back after a resume."""
     raise error

@@ -1,37 +1,57 @@
-"""What is ready to run on a host, and when the next sleeper wakes. Plain data; the time is an argument."""
+"""When the next sleeper wakes: one heap and one timer of the event loop for all coroutines of a host."""
 
 from __future__ import annotations
 
+import asyncio
 import heapq
+from collections.abc import Callable
 from typing import Any
+
+from ray_durable.clock import Clock
 
 __all__ = ["Timers", "Wakeup"]
 
 Wakeup = tuple[Any, Any, BaseException | None]  # a branch, the value to send into it or the error to throw
+LONGEST_WAIT_S = 3600.0  # the wall clock may be set: look again at least this often
 
 
 class Timers:
-    """Points in time with something to do at each; a cancelled one is skipped when its time comes."""
+    """Actions at points of wall-clock time. What is no longer wanted when its time comes must say so itself."""
 
-    def __init__(self) -> None:
-        self.heap: list[tuple[float, int, Any]] = []
+    def __init__(self, loop: asyncio.AbstractEventLoop, clock: Clock) -> None:
+        self.loop, self.clock = loop, clock
+        self.heap: list[tuple[float, int, Callable[[], None]]] = []
         self.made = 0
+        self.alarm: asyncio.TimerHandle | None = None
+        self.stopped = False
 
     def __len__(self) -> int:
         return len(self.heap)
 
-    def add(self, until: float, what: Any) -> None:
+    def add(self, until: float, action: Callable[[], None]) -> None:
+        """Call `action` at `until`, in seconds since the epoch, or in the loop's next turn if that is past."""
         self.made += 1
-        heapq.heappush(self.heap, (until, self.made, what))
+        heapq.heappush(self.heap, (until, self.made, action))
+        if self.heap[0][1] == self.made:
+            self.set_alarm()
 
-    def due(self, now: float) -> list[Any]:
-        """Take out everything whose time has come, the earliest first."""
-        taken = []
-        while self.heap and self.heap[0][0] <= now:
-            taken.append(heapq.heappop(self.heap)[2])
-        return taken
+    def set_alarm(self) -> None:
+        if self.alarm is not None:
+            self.alarm.cancel()
+        self.alarm = None
+        if self.heap and not self.stopped:
+            delay = min(max(0.0, self.heap[0][0] - self.clock.now()), LONGEST_WAIT_S)
+            self.alarm = self.loop.call_later(delay, self.ring)
 
-    def next(self) -> float | None:
-        """When the earliest is due, or None."""
-        return self.heap[0][0] if self.heap else None
+    def ring(self) -> None:
+        self.alarm = None
+        now = self.clock.now()
+        while self.heap and self.heap[0][0] <= now and not self.stopped:
+            heapq.heappop(self.heap)[2]()
+        if self.alarm is None:
+            self.set_alarm()
 
+    def stop(self) -> None:
+        self.stopped = True
+        self.heap.clear()
+        self.set_alarm()

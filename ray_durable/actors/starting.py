@@ -15,9 +15,9 @@ from ray_durable.actors.refs import Call, register
 from ray_durable.actors.transfer import Demands, Header
 from ray_durable.checkpoint.codec import dumps
 from ray_durable.clock import SYSTEM_CLOCK
-from ray_durable.running import entered
 from ray_durable.errors import OptionError
 from ray_durable.runner import Coroutine
+from ray_durable.running import entered
 
 __all__ = ["Request", "prepare", "send_in", "submit"]
 
@@ -41,7 +41,9 @@ def demands_of(options: Mapping[str, Any]) -> Demands:
     elif strategy == "SPREAD":
         place = {"spread": True}
     elif strategy not in (None, "DEFAULT"):
-        raise OptionError("scheduling_strategy", f"{strategy!r}: use DEFAULT, SPREAD or a NodeAffinitySchedulingStrategy")
+        raise OptionError(
+            "scheduling_strategy", f"{strategy!r}: use DEFAULT, SPREAD or a NodeAffinitySchedulingStrategy"
+        )
     return Demands(
         num_cpus=options.get("num_cpus") or 0,
         num_gpus=options.get("num_gpus") or 0,
@@ -53,21 +55,27 @@ def demands_of(options: Mapping[str, Any]) -> Demands:
     )
 
 
+def retries_of(options: Mapping[str, Any]) -> int:
+    """As in Ray: 3 unless given, and only with `retry_exceptions`; -1 means without end."""
+    given = options.get("max_retries")
+    wanted = 3 if given is None else int(given)
+    return wanted if options.get("retry_exceptions") else 0
+
+
 def prepare(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], options: Mapping[str, Any]) -> Request:
     """Pickle the call, with refs among its arguments replaced by their values. Raises: CannotSaveError, OptionError."""
     args = tuple(ray.get(arg) if isinstance(arg, ray.ObjectRef) else arg for arg in args)
     kwargs = {name: ray.get(arg) if isinstance(arg, ray.ObjectRef) else arg for name, arg in kwargs.items()}
     inside = entered.identity
     compiled = function.__durable__
-    retry = options.get("retry_exceptions", False)
     header = Header(
         id=inside.derive("start") if inside is not None else SYSTEM_CLOCK.unique(),
         function=f"{compiled.source.module}.{compiled.source.qualname}",
         name=options.get("name"),
         namespace=options.get("namespace") or "default",
         kind=compiled.kind,
-        max_retries=options.get("max_retries") if options.get("max_retries") is not None else (3 if retry else 0),
-        retry_exceptions=bool(retry),
+        max_retries=retries_of(options),
+        retry_exceptions=bool(options.get("retry_exceptions", False)),
         checkpoint_every_s=options.get("checkpoint_every"),
         keep_history=bool(options.get("keep_history", False)),
         unread_max=options.get("_generator_backpressure_num_objects", -1),
@@ -107,5 +115,3 @@ class NotNoted:
 def send_in(client: Any, id: str, sender: str, number: int, value: Any) -> None:
     """Send a value into a generator. Raises: NoSuchCoroutineError when it has ended."""
     client.ask("send", id, sender, number, SENT, dumps(value))
-
-

@@ -1,8 +1,8 @@
 """Who leads on this storage: one cluster at a time, one controller term at a time (PROTOCOL.md, rules 13 and 18).
 
-A cluster claims `cluster/<n>`, a controller `controller/<n>`. While a cluster lives, its controller overwrites a counter
-beside its claim; another cluster takes over only when that counter has stood still for a whole lease by its own clock,
-or when it is told to. A cluster that finds a later claim has lost: it stops, and never seals back.
+A cluster claims `cluster/<n>`, a controller `controller/<n>`. While a cluster lives, its controller overwrites a
+counter beside its claim; another cluster takes over only when that counter has stood still for a whole lease by its
+own clock, or when it is told to. A cluster that finds a later claim has lost: it stops, and never seals back.
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ class Marks:
 
     def pack(self) -> bytes:
         """What the log has to know of them; the rest is in the state."""
-        return Consumed(events=self.events, items=self.read).pack()
+        return Consumed(self.events, self.emitted, self.read).pack()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,141 @@
+"""A Ray cluster of several nodes on this machine, and what the demo does to it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+
+import psutil
+import ray
+from ray.cluster_utils import Cluster
+
+import ray_durable
+from ray_durable.connection import connected
+
+if TYPE_CHECKING:
+    from progress import Progress
+
+STORE_BYTES = 150 * 1024 * 1024
+
+
+class LocalCluster:
+    """A head and some nodes, each a raylet of its own. Only processes that it started are ever ended."""
+
+    def __init__(self, nodes: int) -> None:
+        self.count = nodes
+        self.cluster: Any = None
+        self.nodes: list[Any] = []
+
+    def start(self) -> None:
+        """Start all nodes and connect this process."""
+        head = {"num_cpus": 2, "include_dashboard": False, "object_store_memory": STORE_BYTES}
+        self.cluster = Cluster(initialize_head=True, head_node_args=head)
+        self.nodes = [self.add() for _ in range(self.count)]
+        ray.init(address=self.cluster.address, log_to_driver=False, logging_level="error")
+
+    def add(self) -> Any:
+        """Start one more node."""
+        node = self.cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES)
+        if node not in self.nodes:
+            self.nodes.append(node)
+        return node
+
+    def processes(self, node: Any) -> list[psutil.Process]:
+        """The raylet of a node and everything that it started."""
+        found: list[psutil.Process] = []
+        for info in [info for infos in node.all_processes.values() for info in infos]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process = psutil.Process(info.process.pid)
+                found += [process, *process.children(recursive=True)]
+        return found
+
+    def kill(self, node: Any) -> None:
+        """SIGKILL to every process of a node, as if its machine lost power."""
+        send(self.processes(node), signal.SIGKILL)
+        if node in self.nodes:
+            self.nodes.remove(node)
+
+    def kill_everything(self) -> None:
+        """SIGKILL to the whole cluster, its head and metadata store included."""
+        doomed = [process for node in [self.cluster.head_node, *self.nodes] for process in self.processes(node)]
+        send(doomed, signal.SIGKILL)
+        psutil.wait_procs(doomed, timeout=10)
+        ray_durable.shutdown()
+        ray.shutdown()
+        self.cluster, self.nodes = None, []
+
+    def stop(self) -> None:
+        """End everything that is left."""
+        if self.cluster is None:
+            return
+        left = [process for node in [self.cluster.head_node, *self.nodes] for process in self.processes(node)]
+        ray_durable.shutdown()
+        ray.shutdown()
+        send(left, signal.SIGTERM)
+        _, alive = psutil.wait_procs(left, timeout=5)
+        send(alive, signal.SIGKILL)
+        self.cluster = None
+
+
+def send(processes: list[psutil.Process], number: signal.Signals) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.send_signal(number)
+
+
+class Disturbances(threading.Thread):
+    """Two node kills, a host kill, a drain and a new node, at random moments while the job runs."""
+
+    def __init__(self, cluster: LocalCluster, progress: Progress, seed: int | None) -> None:
+        super().__init__(name="disturbances", daemon=True)
+        self.cluster, self.progress = cluster, progress
+        self.chance = random.Random(seed)
+        self.killed: list[str] = []
+        self.done = False
+
+    def run(self) -> None:
+        for act in (self.kill_node, self.add_node, self.kill_host, self.kill_node, self.drain_node):
+            time.sleep(self.chance.uniform(2.0, 5.0))
+            act()
+        self.done = True
+
+    def hosts(self) -> dict[str, dict[str, Any]]:
+        """Live hosts by node; the controller's own node is spared here: a test of its own kills that."""
+        status = connected("the demo").ask("status")
+        return {host["node"]: host for host in status["hosts"] if host["state"] == "alive"}
+
+    def choose(self) -> tuple[Any, dict[str, Any]]:
+        hosts = self.hosts()
+        node = self.chance.choice([node for node in self.cluster.nodes if node.node_id in hosts])
+        return node, hosts[node.node_id]
+
+    def kill_node(self) -> None:
+        node, host = self.choose()
+        self.progress.killed(host["host"], f"SIGKILL to all processes of node {node.node_id[:8]}")
+        self.cluster.kill(node)
+        self.killed.append(host["host"])
+
+    def kill_host(self) -> None:
+        _, host = self.choose()
+        self.progress.killed(host["host"], f"SIGKILL to host process {host['pid']}")
+        os.kill(host["pid"], signal.SIGKILL)
+        self.killed.append(host["host"])
+
+    def drain_node(self) -> None:
+        node, _ = self.choose()
+        self.progress.note(f"draining node {node.node_id[:8]}")
+        refusal = connected("the demo").ask("drain", node.node_id, 20.0)
+        if refusal:
+            self.progress.note(f"Ray refused: {refusal}")
+
+    def add_node(self) -> None:
+        node = self.cluster.add()
+        self.progress.note(f"added node {node.node_id[:8]}")
