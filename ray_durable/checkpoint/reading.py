@@ -40,16 +40,22 @@ class Base:
     parts: tuple[str, ...] = ()
     emptied: bool = False
     """The log was sealed, all of it is adopted or finished, and only its end stays."""
+    relocated: str = ""
+    """Where pages of packs that are gone are now, as `relocation` writes it."""
 
     def pack(self) -> bytes:
-        return json.dumps({"number": self.number, "parts": self.parts, "emptied": self.emptied}).encode()
+        return json.dumps(
+            {"number": self.number, "parts": self.parts, "emptied": self.emptied, "relocated": self.relocated}
+        ).encode()
 
     @classmethod
     def unpack(cls, data: bytes | memoryview) -> Base:
         """Raises: ValueError for bytes that `pack` does not make."""
         try:
             head = json.loads(bytes(data))
-            return cls(int(head["number"]), tuple(map(str, head["parts"])), bool(head["emptied"]))
+            return cls(
+                int(head["number"]), tuple(map(str, head["parts"])), bool(head["emptied"]), str(head["relocated"])
+            )
         except (KeyError, TypeError, UnicodeDecodeError) as error:
             raise ValueError(f"not a base: {error}") from error
 
@@ -144,22 +150,9 @@ class LogReader:
         return bases, {each.number for each in found if each is not None and not each.base and each.number >= lowest}
 
     def read_base(self, reading: Reading, digest: Any) -> None:
-        name = base_name(self.writer, reading.base.number)
-        data = self.fetch(name)
-        if data is None:
-            raise CompactedMeanwhile  # a newer base has replaced it
-        digest.update(blake3(data).digest())
-        reading.bytes_read += len(data)
-        try:
-            footer, body = unwrap(name, data, self.keys)
-            if footer.form is not Form.BASE or base_name(footer.writer, footer.number) != name:
-                raise DamagedError("read", name, "it is not the base of this name", 0)
-            reading.base = Base.unpack(body)
-        except DamagedError as error:
-            reading.damage.append(error)
-            return
-        except ValueError as error:
-            reading.damage.append(DamagedError("read", name, str(error), 0))
+        if not self.read_base_object(reading, digest):
+            if not reading.damage:
+                raise CompactedMeanwhile  # a newer base has replaced it
             return
         names = [part_name(self.writer, part) for part in reading.base.parts]
         for part, found in zip(names, self.run_all(self.fetch, names), strict=True):
@@ -170,6 +163,27 @@ class LogReader:
                 reading.damage.append(DamagedError("read", part, "the base names it and it is missing", -1))
                 continue
             self.add(reading, digest, part, found)
+
+    def read_base_object(self, reading: Reading, digest: Any) -> bool:
+        """Whether the base is there and sound; it is in `reading` then."""
+        name = base_name(self.writer, reading.base.number)
+        data = self.fetch(name)
+        if data is None:
+            return False
+        digest.update(blake3(data).digest())
+        reading.bytes_read += len(data)
+        try:
+            footer, body = unwrap(name, data, self.keys)
+            if footer.form is not Form.BASE or base_name(footer.writer, footer.number) != name:
+                raise DamagedError("read", name, "it is not the base of this name", 0)
+            reading.base = Base.unpack(body)
+        except DamagedError as error:
+            reading.damage.append(error)
+            return False
+        except ValueError as error:
+            reading.damage.append(DamagedError("read", name, str(error), 0))
+            return False
+        return True
 
     def add(self, reading: Reading, digest: Any, name: str, data: bytes) -> bool:
         """Take one object in; whether it ends the log."""
@@ -209,6 +223,19 @@ class LogReader:
             return self.store.read(name)
         except NotFoundError:
             return None
+
+
+def current_base(store: Store, writer: str, keys: Keys = NO_KEYS) -> Base:
+    """The newest base of a log; one at 0 when it has none. Raises: StoreError, DamagedError."""
+    for _ in range(FRESH_LISTINGS_MAX):
+        reader = LogReader(store, writer, map, keys)
+        number = max(reader.list()[0], default=0)
+        reading = Reading(writer, Base(number), number)
+        if number == 0 or reader.read_base_object(reading, blake3()):
+            return reading.base
+        if reading.damage:
+            raise reading.damage[0]
+    raise StoreError("read", log_prefix(writer), f"its base changed under {FRESH_LISTINGS_MAX} readers in a row")
 
 
 class Records:

@@ -1,0 +1,242 @@
+"""Large buffers beside a log, stored once: an unchanged one costs no bytes at the next checkpoint, a changed one only
+the pages that differ.
+
+A buffer is hashed (blake3) in blocks of 256 KiB; only in blocks that are new are its pages of 8 KiB looked at one by
+one. A page that this log has stored is referred to, wherever it came from; new ones are copied into the pending *pack*,
+which the next commit writes before its segment. So pages of many coroutines share one object, and what a durable record
+refers to is durable. A reference holds a digest over the blocks: whatever is read is checked against it as a whole.
+
+Immutable buffers (`bytes`, Arrow's) are known by identity and hashed once. Measured: 64 MiB unchanged 13 ms, wholly new
+40 ms and the disk. Pages of 4 KiB would double the time for half the bytes.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from blake3 import blake3
+
+from ray_durable.checkpoint.keys import NO_KEYS, Keys
+from ray_durable.checkpoint.names import chunk_name
+from ray_durable.checkpoint.reading import current_base
+from ray_durable.checkpoint.references import (
+    INLINE_EXTENTS,
+    Extent,
+    Reference,
+    pack_extents,
+    unpack_extents,
+)
+from ray_durable.checkpoint.relocation import Relocations
+from ray_durable.checkpoint.segment import Form, unwrap, wrap
+from ray_durable.checkpoint.stores import Store
+from ray_durable.errors import DamagedError, NotFoundError
+from ray_durable.metrics import NO_METRICS, Metrics
+
+BLOCK_BYTES = 256 << 10
+PAGE_BYTES = 8 << 10
+OWNERS_MAX = 1024
+OWNERS_BYTES_MAX = 1 << 30
+
+
+@dataclass(slots=True)
+class Pack:
+    """Pages on their way into one object."""
+
+    number: int
+    pieces: list[bytes] = field(default_factory=list)
+    size: int = 0
+
+    def add(self, data: bytes) -> Extent:
+        extent = Extent(self.number, self.size, len(data))
+        self.pieces.append(data)
+        self.size += len(data)
+        return extent
+
+
+class Chunks:
+    """The large buffers of one log. Give it to `dumps` and `loads` as `log.chunks`."""
+
+    def __init__(
+        self,
+        store: Store,
+        writer: str,
+        *,
+        nonce: bytes = bytes(16),
+        keys: Keys = NO_KEYS,
+        metrics: Metrics = NO_METRICS,
+    ) -> None:
+        self.store, self.writer, self.nonce, self.keys, self.metrics = store, writer, nonce, keys, metrics
+        self.pages: dict[bytes, Extent] = {}
+        self.blocks: dict[bytes, tuple[Extent, ...]] = {}
+        self.owners: OrderedDict[int, tuple[Any, bytes, int]] = OrderedDict()
+        self.owners_bytes = 0
+        self.pending = Pack(0)
+        self.sizes: dict[int, int] = {}
+        """Bytes in each pack that was begun and not yet deleted."""
+        self.lock = threading.Lock()
+
+    # -- saving
+
+    def save(self, data: memoryview, owner: Any = None) -> bytes:
+        """Keep `data` with the next commit, and return a reference to it. `owner`: the object that it belongs to, if
+        that never changes; the same one again costs nothing."""
+        if owner is not None and (known := self.owners.get(id(owner))) is not None and known[0] is owner:
+            self.owners.move_to_end(id(owner))
+            self.count("reused", 1, len(data))
+            return known[1]
+        data = data.cast("B")
+        with self.lock:
+            before = self.pending.size
+            digest, extents = self.place(data)
+            reference = self.refer(digest, len(data), extents)
+            written = self.pending.size - before
+        self.count("written", -(-written // PAGE_BYTES), written)
+        self.count("reused", (len(data) - written) // PAGE_BYTES, max(0, len(data) - written))
+        if owner is not None:
+            self.remember(owner, reference, len(data))
+        return reference
+
+    def place(self, data: memoryview) -> tuple[bytes, list[Extent]]:
+        """Where each byte of `data` is, or will be with the next commit."""
+        digest = blake3()
+        extents: list[Extent] = []
+        for start in range(0, len(data), BLOCK_BYTES):
+            block = data[start : start + BLOCK_BYTES]
+            name = blake3(block).digest()
+            found = self.blocks.get(name)
+            if found is None:
+                # What is stored must be what was hashed, also if another thread changes the buffer meanwhile.
+                copy = bytes(block)
+                name = blake3(copy).digest()
+                found = self.blocks[name] = self.place_pages(memoryview(copy))
+            digest.update(name)
+            extents.extend(found)
+        return digest.digest(), merged(extents)
+
+    def place_pages(self, block: memoryview) -> tuple[Extent, ...]:
+        extents = []
+        pages = self.pages
+        for start in range(0, len(block), PAGE_BYTES):
+            page = block[start : start + PAGE_BYTES]
+            name = blake3(page).digest()
+            extent = pages.get(name)
+            if extent is None:
+                extent = pages[name] = self.pending.add(bytes(page))
+            extents.append(extent)
+        return tuple(merged(extents))
+
+    def refer(self, digest: bytes, length: int, extents: list[Extent]) -> bytes:
+        where = None
+        if len(extents) > INLINE_EXTENTS:
+            where = self.pending.add(pack_extents(extents))
+        needed: dict[int, int] = {}
+        for extent in [*extents, where] if where is not None else extents:
+            needed[extent.pack] = needed.get(extent.pack, 0) + extent.length
+        inline = () if where is not None else tuple(extents)
+        return Reference(self.writer, digest, length, tuple(sorted(needed.items())), inline, where).pack()
+
+    def remember(self, owner: Any, reference: bytes, size: int) -> None:
+        self.owners[id(owner)] = (owner, reference, size)
+        self.owners_bytes += size
+        while len(self.owners) > OWNERS_MAX or self.owners_bytes > OWNERS_BYTES_MAX:
+            _, (_, _, gone) = self.owners.popitem(last=False)
+            self.owners_bytes -= gone
+
+    def count(self, outcome: str, pages: int, size: int) -> None:
+        self.metrics.chunks.add(pages, outcome)
+        self.metrics.chunk_bytes.add(size, outcome)
+
+    # -- committing, in the log's threads
+
+    def take(self) -> Pack | None:
+        """The pending pack, if there is anything in it; a new one is begun."""
+        if not self.pending.size:
+            return None
+        with self.lock:
+            pack, self.pending = self.pending, Pack(self.pending.number + 1)
+            self.sizes[pack.number] = pack.size
+        return pack
+
+    def encode(self, pack: Pack) -> tuple[str, bytes]:
+        """A pack as an object: its name and bytes."""
+        data = wrap(self.writer, pack.number, self.nonce, b"".join(pack.pieces), Form.CHUNKS, self.keys)
+        return chunk_name(self.writer, f"{pack.number:016d}"), data
+
+    def forget(self, packs: Iterable[int]) -> None:
+        """Refer to nothing in these packs from now on: compaction is about to take them away."""
+        gone = set(packs)
+        with self.lock:
+            self.pages = {name: extent for name, extent in self.pages.items() if extent.pack not in gone}
+            self.blocks = {
+                name: extents for name, extents in self.blocks.items() if all(each.pack not in gone for each in extents)
+            }
+            for key, (_, reference, size) in list(self.owners.items()):
+                if any(pack in gone for pack, _ in Reference.unpack(reference).packs):
+                    del self.owners[key]
+                    self.owners_bytes -= size
+
+    # -- loading
+
+    def load(self, reference: bytes) -> bytearray:
+        """The buffer that `reference` names. Raises: DamagedError when any byte of it is not as it was saved."""
+        wanted = Reference.unpack(reference)
+        try:
+            return self.read(wanted, Relocations())
+        except NotFoundError:
+            base = current_base(self.store, wanted.writer, self.keys)
+            return self.read(wanted, Relocations.unpack(base.relocated))
+
+    def read(self, wanted: Reference, relocations: Relocations) -> bytearray:
+        extents = list(wanted.extents)
+        if wanted.map is not None:
+            listed = b"".join(self.pieces(wanted.writer, relocations.follow([wanted.map])))
+            extents = list(unpack_extents(listed))
+        data = bytearray()
+        for piece in self.pieces(wanted.writer, relocations.follow(extents)):
+            data += piece
+        if len(data) != wanted.length or tree_digest(memoryview(data)) != wanted.digest:
+            name = chunk_name(wanted.writer, f"{wanted.packs[0][0]:016d}") if wanted.packs else wanted.writer
+            raise DamagedError("read", name, "a large buffer in it is not as it was saved", -1)
+        return data
+
+    def pieces(self, writer: str, extents: list[Extent]) -> list[memoryview]:
+        """The bytes of each extent, one read per pack."""
+        spans: dict[int, tuple[int, int]] = {}
+        for each in extents:
+            first, last = spans.get(each.pack, (each.offset, each.offset))
+            spans[each.pack] = min(first, each.offset), max(last, each.offset + each.length)
+        bodies = {pack: (first, self.span(writer, pack, first, last)) for pack, (first, last) in spans.items()}
+        out = []
+        for each in extents:
+            first, body = bodies[each.pack]
+            out.append(body[each.offset - first : each.offset - first + each.length])
+        return out
+
+    def span(self, writer: str, pack: int, first: int, last: int) -> memoryview:
+        name = chunk_name(writer, f"{pack:016d}")
+        if not self.keys.encryption_required:
+            return memoryview(self.store.read(name, first, last - first))
+        _, body = unwrap(name, self.store.read(name), self.keys)
+        return body[first:last]
+
+
+def merged(extents: Iterable[Extent]) -> list[Extent]:
+    """The same bytes in as few extents as they are."""
+    out: list[Extent] = []
+    for each in extents:
+        if out and out[-1].pack == each.pack and out[-1].offset + out[-1].length == each.offset:
+            out[-1] = Extent(each.pack, out[-1].offset, out[-1].length + each.length)
+        else:
+            out.append(each)
+    return out
+
+
+def tree_digest(data: memoryview) -> bytes:
+    digest = blake3()
+    for start in range(0, len(data), BLOCK_BYTES):
+        digest.update(blake3(data[start : start + BLOCK_BYTES]).digest())
+    return digest.digest()
