@@ -65,8 +65,8 @@ def tree_of(source: Source) -> Definition:
     """The tree of a source, at its own lines."""
     if not source.qualname.endswith("<lambda>"):
         return texts.parse(source)
-    tree = ast.parse(f"({source.text})", source.filename, "eval").body
-    ast.increment_lineno(tree, source.firstlineno - 1)
+    tree = ast.parse(f"(\n{source.text}\n)", source.filename, "eval").body
+    ast.increment_lineno(tree, source.firstlineno - 2)
     assert isinstance(tree, ast.Lambda), source
     return tree
 

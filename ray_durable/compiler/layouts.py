@@ -1,0 +1,137 @@
+"""How the state of a durable object is read by its unit: names, getters and delegates, for pickle.
+
+`capture` gives frames to people and to tests; pickling reads the same state with one `itemgetter` per yield point, and
+without a `Frame` in between.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable
+from gc import get_referents
+from operator import itemgetter
+from typing import Any
+
+from ray_durable.compiler.capture import FORWARD, STEPS, parts
+from ray_durable.compiler.support import Awaited
+from ray_durable.compiler.unit import UNITS, Unit
+from ray_durable.errors import CannotPickleError
+
+
+class Layout:
+    """How the state of a unit's frames is read: names and getters per yield point, made once."""
+
+    __slots__ = ("at", "blank", "cells", "delegate", "getters", "loops", "names", "references", "suffix", "to", "unit")
+
+    def __init__(self, unit: Unit) -> None:
+        self.unit = unit
+        self.references: list[Any] = [None, None]  # `Writer` keeps here what it found, per value of `by_key`
+        self.at, self.to, self.cells, self.delegate = (unit.names[name] for name in ("at", "to", "cells", "delegate"))
+        self.suffix = "" if unit.mode == "native" and not unit.path else suffix(unit)
+        self.names = [tuple(unit.variables)] + [(*unit.variables, *point.temporaries) for point in unit.points]
+        self.getters = [getter(names) for names in self.names]
+        prefix = self.at.removesuffix("at") + "it"
+        self.blank = (None,) * len(unit.variables), (None,) * len(unit.temporaries)
+        self.loops = [tuple(i for i, name in enumerate(names) if name.startswith(prefix)) for names in self.names]
+
+
+def suffix(unit: Unit) -> str:
+    """How a reference goes on from a function to a unit of it: `~t` for the twin, then the path of a nested one."""
+    return "~" + unit.mode[0] + ".".join(map(str, unit.path))
+
+
+def getter(names: tuple[str, ...]) -> Callable[[Any], tuple[Any, ...]]:
+    if len(names) > 1:
+        return itemgetter(*names)
+    if not names:
+        return lambda variables: ()
+    (only,) = names
+    return lambda variables: (variables[only],)
+
+
+LAYOUTS: dict[int, Layout] = {}  # by id of a code object, fresh or resume
+
+
+def layout_of(code: types.CodeType) -> Layout | None:
+    unit = UNITS.get(id(code))
+    if unit is None:
+        return None
+    found = LAYOUTS[id(code)] = Layout(unit)
+    return found
+
+
+# ---- delegates -------------------------------------------------------------------------------------------------------
+
+ENDS = frozenset({"foreign", "again"})  # forms whose inner end is no durable object
+
+
+def delegate_of(outer: Any, inner: Any) -> tuple[Any, Any]:
+    """How `outer` holds `inner`, and what is to be written: a durable object, or the iterator that it goes through.
+
+    Forms: "" directly; "await" a generator as an awaitable's steps; "anext", "athrow" or ("anext", default) the step
+    of an async generator; "foreign": an iterator that is no durable generator; "again": to be evaluated again."""
+    kind = type(inner)
+    if kind is types.GeneratorType:
+        if inner.gi_code is FORWARD:
+            return "foreign", inner.gi_frame.f_locals["iterator"]
+        if id(inner.gi_code) in UNITS:
+            return ("await" if is_awaiting(outer) else ""), inner
+    elif kind is types.CoroutineType:
+        if id(inner.cr_code) in UNITS:
+            return "", inner
+    elif kind is Awaited:
+        return "await", inner.generator
+    elif kind.__name__ == "coroutine_wrapper":
+        return delegate_of(outer, next(each for each in get_referents(inner) if type(each) is types.CoroutineType))
+    elif kind.__name__ in STEPS or kind.__name__ == "anext_awaitable":
+        return step_of(inner)
+    if is_awaiting(outer):
+        return "again", None
+    if kind is types.GeneratorType:
+        raise not_durable(inner, inner.gi_code)
+    return "foreign", inner
+
+
+def is_awaiting(outer: Any) -> bool:
+    return type(outer) is not types.GeneratorType
+
+
+def step_of(step: Any) -> tuple[Any, Any]:
+    """The form of an async generator's step, and the async generator."""
+    form: Any = STEPS.get(type(step).__name__, "anext")
+    if type(step).__name__ == "anext_awaitable":
+        step, *default = get_referents(step)
+        form = ("anext", *default)
+    while type(step) is not types.AsyncGeneratorType:
+        found = [each for each in get_referents(step) if type(each).__name__ in STEPS or is_async_generator(each)]
+        if not found:
+            return "again", None
+        step = found[0]
+    return (form, step) if id(step.ag_code) in UNITS else ("again", None)
+
+
+def is_async_generator(obj: Any) -> bool:
+    return type(obj) is types.AsyncGeneratorType
+
+
+def pending(obj: Any) -> Any:
+    """What a restored object that was not driven yet is going to delegate to."""
+    frame, code, _, _ = parts(obj)
+    layout = LAYOUTS.get(id(code)) or layout_of(code)
+    if frame is None or layout is None or code is layout.unit.code:
+        return None
+    variables = frame.f_locals
+    waiting = variables.get(layout.delegate) if variables.get(layout.to) else None
+    return waiting[0] if waiting else None
+
+
+def where(unit: Unit) -> tuple[str, str, int]:
+    return unit.qualname, unit.filename, unit.firstlineno
+
+
+def not_durable(obj: Any, code: types.CodeType) -> CannotPickleError:
+    kind = type(obj).__name__.replace("_", " ")
+    reason = (
+        f"this {kind} is not durable, so it cannot be pickled. Put @durable (or @ray_durable.remote) on the function."
+    )
+    return CannotPickleError(reason, code.co_qualname, code.co_filename, code.co_firstlineno)

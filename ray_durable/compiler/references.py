@@ -1,0 +1,100 @@
+"""Pickling suspended objects: how a frame names its code, and the reducers around it.
+
+Three ways in:
+
+- `pickle.dumps(gen)`: importing this module gives generators, coroutines and async generators a reducer in `copyreg`.
+  Durable ones are pickled, others fail naming the reason. Functions, exceptions, modules, cells and iterators that are
+  the value of a local (not deeper in a list, say) are pickled by our own reducers too.
+- `dumps(obj)`: all of that at any depth, self-contained: code that no import finds goes along.
+- `Pickler`, `dispatch_table()` and `reducer_override` for a pickler of one's own (the checkpoint codec):
+    class Codec(pickle.Pickler): dispatch_table = dispatch_table(by_key=True); reducer_override = reducer_override
+  With `by_key=True` the code is only named, by keys of `identity.exported()`, and must be stored beside the pickles.
+  `reducer_override` costs a Python call for each object that is no builtin container; a codec may leave it out at first
+  and try again with it when pickle refuses a function or class.
+
+`find_unpicklable(obj)` tells which value is refused. Loading needs nothing but `pickle.loads`.
+"""
+
+from __future__ import annotations
+
+import copyreg
+import io
+import pickle
+import types
+from typing import Any
+
+from ray_durable.compiler.diagnosis import Unpicklable, find_unpicklable
+from ray_durable.compiler.exceptions import reduce_exception
+from ray_durable.compiler.functions import reduce_by_bytecode, reduce_cell, reduce_function, reduce_module
+from ray_durable.compiler.iterators import REDUCERS
+from ray_durable.compiler.writing import Writer
+
+__all__ = ["Pickler", "Unpicklable", "dispatch_table", "dumps", "find_unpicklable", "reducer_override"]
+
+SUSPENDABLE = (types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType)
+
+
+class Table(dict[type, Any]):
+    """A dispatch table: ours, then `copyreg`'s, then exceptions of every class."""
+
+    def __missing__(self, kind: type) -> Any:
+        found = copyreg.dispatch_table.get(kind)
+        if found is None:
+            if not issubclass(kind, BaseException):
+                raise KeyError(kind)
+            found = self[kind] = reduce_exception
+        return found
+
+
+def dispatch_table(*, by_key: bool = False, met: list[Any] | None = None) -> Table:
+    """The reducers for a pickler's `dispatch_table`: suspended objects, cells, modules, exceptions, iterators.
+
+    `by_key`: write only the key of a frame's code, which is then in `identity.exported()` and must be stored beside
+    the pickle; else the code of functions that no import finds is in the pickle itself. `met`: a list that gets every
+    suspended object written, for `discard(obj, also=met)`; the caller clears it.
+
+    Example: class Codec(pickle.Pickler): dispatch_table = dispatch_table(by_key=True)"""
+    write = Writer(by_key=by_key, met=met).suspended
+    table = Table(REDUCERS)
+    table |= dict.fromkeys(SUSPENDABLE, write)
+    table[types.CellType] = reduce_cell
+    table[types.ModuleType] = reduce_module
+    return table
+
+
+def reducer_override(obj: Any) -> Any:
+    """For a pickler's `reducer_override`: functions and classes that no import finds go by source, others by name."""
+    kind = type(obj)
+    if kind is types.FunctionType:
+        return reduce_function(obj)
+    if issubclass(kind, type):
+        return reduce_by_bytecode(obj)
+    return NotImplemented
+
+
+class Pickler(pickle.Pickler):
+    """A pickler that writes all that a durable frame may hold, self-contained."""
+
+    dispatch_table = dispatch_table()
+
+    def reducer_override(self, obj: Any) -> Any:
+        return reducer_override(obj)
+
+
+def dumps(obj: Any, *, buffer_callback: Any = None) -> bytes:
+    """`obj` pickled so that `pickle.loads` gives it back in any process, on any supported Python version.
+
+    Example: pickle.loads(dumps([gen, lambda: 1]))"""
+    written = io.BytesIO()
+    Pickler(written, pickle.HIGHEST_PROTOCOL, buffer_callback=buffer_callback).dump(obj)
+    return written.getvalue()
+
+
+def register() -> None:
+    """Give `pickle.dumps` reducers for the native types of suspended objects."""
+    write = Writer(wraps=True).suspended
+    for kind in SUSPENDABLE:
+        copyreg.pickle(kind, write)
+
+
+register()
