@@ -61,8 +61,6 @@ def transfer_from(found: Recovered) -> Transfer | None:
             state=bytes(latest.state),
             seq=latest.seq,
             marks=Marks(consumed.events, consumed.emitted, consumed.read),
-            events=(),
-            items=(),
         )
     return replace(
         transfer,

@@ -71,8 +71,8 @@ class Listener:
     def hear(self, data: bytes, sender: tuple[str, int]) -> None:
         try:
             token, host, turns, raylet_gone = json.loads(data)
-        except ValueError:
-            return
+        except (ValueError, TypeError):
+            return  # not a beat
         if not hmac.compare_digest(str(token), self.token):
             return
         known = self.beats.get(host)
