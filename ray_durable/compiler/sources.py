@@ -155,17 +155,19 @@ def code_of(source: Source) -> types.CodeType:
     and private names come out as they did."""
     bare = undecorated(tree_of(source))
     statement: Any = ast.copy_location(ast.Expr(bare), bare) if isinstance(bare, ast.Lambda) else bare
-    body = [statement]
+    name = "<lambda>" if isinstance(bare, ast.Lambda) else bare.name
+    outer = name
     if source.class_name is not None:
-        around: Any = ast.ClassDef(source.class_name, [], [], [statement], [])
-        around.type_params = []
-        # the class's name must not become a variable of the factory, unless it is one of the closure
-        body = [around] if source.class_name in source.free else [ast.Global([source.class_name]), around]
+        outer = source.class_name
+        statement = ast.ClassDef(outer, [], [], [statement], [])
+        statement.type_params = []
+    body = [statement]
+    if outer not in source.free and outer.isidentifier():
+        body.insert(0, ast.Global([outer]))  # else what is defined here would become a variable of its closure
     free = [ast.arg(name) for name in source.free]
     factory: Any = ast.FunctionDef("factory", ast.arguments([], free, None, [], [], None, []), body, [])
     factory.type_params = []
     tree = ast.fix_missing_locations(ast.Module([factory], []))
-    name = "<lambda>" if isinstance(bare, ast.Lambda) else bare.name
     code = find_code(compile(tree, source.filename, "exec", dont_inherit=True), name)
     made = code.replace(co_qualname=source.qualname, co_firstlineno=source.firstlineno)
     MADE[id(made)] = made, source
