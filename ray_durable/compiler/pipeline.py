@@ -1,7 +1,7 @@
 """The passes in order, and the two bodies that come out of them.
 
-    source → mangle → unsupported → scopes → (nested functions) → structure: branches, managers, loops, handlers
-           → statements and expressions → yieldpoints → fresh | prologue → emit
+    source → mangle → unsupported → scopes → introspection → (nested functions) → structure: branches, managers, loops, handlers
+           → statements and expressions → genexps → lifetimes → yieldpoints → fresh | prologue → emit
 
 The order is the same on every run, so that a resume body compiled later, elsewhere, has the same numbers.
 """
@@ -16,9 +16,12 @@ from types import CodeType, FunctionType
 
 from ray_durable.compiler.passes import emit
 from ray_durable.compiler.passes.branches import branches
-from ray_durable.compiler.passes.build import child_blocks, constant, if_, located
+from ray_durable.compiler.passes.build import child_blocks, constant, helper, if_, load, located
 from ray_durable.compiler.passes.fresh import cell_names, fresh_body
+from ray_durable.compiler.passes.genexps import as_functions
 from ray_durable.compiler.passes.handlers import handlers
+from ray_durable.compiler.passes.introspection import hide_names
+from ray_durable.compiler.passes.lifetimes import let_go
 from ray_durable.compiler.passes.loops import loops
 from ray_durable.compiler.passes.managers import managers
 from ray_durable.compiler.passes.mangle import mangle
@@ -101,7 +104,7 @@ def unit_for(body: Body, source: Source, mode: Mode, print_: str) -> Unit:
     captured_first = scope.parameters[:1] if scope.parameters[:1] and scope.parameters[0] in scope.captured else []
     names = context.names
     return Unit(
-        source=source, mode=mode, path=body.path, kind=context.kind, name=body.definition.name, qualname=body.qualname,
+        source=source, mode=mode, path=body.path, kind=context.kind, name=getattr(body.definition, "called", body.definition.name), qualname=body.qualname,
         firstlineno=body.definition.lineno, parameters=tuple(scope.parameters), variables=scope.variables,
         own_cells=tuple(scope.captured), free=tuple(sorted(scope.free)),
         temporaries=held_anywhere(context), names={"at": names.at, "to": names.to, "cells": names.cells, "delegate": names.delegate},
@@ -144,9 +147,15 @@ def function_passes(
     statements, docstring = without_docstring(definition.body)
     declared = declarations(statements)
     statements = without_declarations(statements)
-    nested = nested_functions(statements, source, path, qualname)
+    statements = hide_names(statements, scope, names.prefix)
+    nested: list[Body] = []
+    Nested(source, path, qualname, nested).within(statements)
     if context.kind != "plain":
         statements = flatten(structure(statements, context), context, lambda built: lowered(built, context))
+        if scope.has_genexps:
+            inside = Nested(source, path, qualname, nested)
+            statements = as_functions(statements, context, inside.compile)
+        let_go(statements, names)
         number(statements, context)
     return Body(definition, context, statements, path, qualname, declared, docstring, nested)
 
@@ -172,23 +181,34 @@ def structure(body: list[ast.stmt], context: Context) -> list[ast.stmt]:
     return found
 
 
-def nested_functions(body: list[ast.stmt], source: Source, path: tuple[int, ...], qualname: str) -> list[Body]:
-    """Compile the functions inside a block, in place."""
-    found: list[Body] = []
-    stack: list[tuple[ast.AST, str]] = [(statement, f"{qualname}.<locals>") for statement in reversed(body)]
-    while stack:
-        node, prefix = stack.pop()
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            scope: Scope = node.scope  # type: ignore[union-attr]
-            inner = function_passes(node, scope, source, "native", (*path, len(found)), f"{prefix}.{node.name}")
-            found.append(inner)
-            node.body = [located(emit.mark(inner.path, inner.docstring), node), *fresh_statements(inner)]
-        elif isinstance(node, ast.ClassDef):
-            stack.extend((child, f"{prefix}.{node.name}") for child in reversed(node.body))
-        else:
-            blocks = [child for owner, name in child_blocks(node) for child in getattr(owner, name)]  # type: ignore[arg-type]
-            stack.extend((child, prefix) for child in reversed(blocks))
-    return found
+@dataclass(slots=True)
+class Nested:
+    """Takes the functions inside a function through all passes, in place, and collects them in `found`."""
+
+    source: Source
+    path: tuple[int, ...]
+    qualname: str
+    found: list[Body]
+
+    def within(self, body: list[ast.stmt]) -> None:
+        """All functions in a block, also those in classes there."""
+        stack: list[tuple[ast.stmt, str]] = [(statement, "") for statement in reversed(body)]
+        while stack:
+            node, prefix = stack.pop()
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                self.compile(node, node.scope, prefix)  # type: ignore[union-attr]
+            elif isinstance(node, ast.ClassDef):
+                stack.extend((child, f"{prefix}{node.name}.") for child in reversed(node.body))
+            else:
+                blocks = [child for owner, name in child_blocks(node) for child in getattr(owner, name)]
+                stack.extend((child, prefix) for child in reversed(blocks))
+
+    def compile(self, node: Definition, scope: Scope, prefix: str = "") -> None:
+        name = getattr(node, "called", node.name)
+        path = (*self.path, len(self.found))
+        inner = function_passes(node, scope, self.source, "native", path, f"{self.qualname}.<locals>.{prefix}{name}")
+        self.found.append(inner)
+        node.body = [located(emit.mark(inner.path, name, inner.docstring), node), *fresh_statements(inner)]
 
 
 def calls(scope: Scope, kind: Kind, mode: Mode) -> Callable[[ast.Call], bool]:
@@ -233,7 +253,7 @@ def emit_fresh(body: Body, source: Source, found: Callable[[tuple[int, ...], Cod
     definition = emit.function(
         body.definition, statements, body.context.is_async, emit.bare(body.definition.args)
     )
-    return emit.code_of(definition, source.free, source.filename, body.qualname, source.flags, found)
+    return emit.code_of(definition, source.free, source, body.qualname, found)
 
 
 def build_resume(source: Source, mode: Mode, path: tuple[int, ...]) -> CodeType:
@@ -251,7 +271,7 @@ def emit_resume(body: Body, units: dict[tuple[int, ...], Unit]) -> CodeType:
     cells = cell_names(context)
     definition = resume_definition(body, unit)
     return emit.code_of(
-        definition, cells, unit.filename, body.qualname, unit.source.flags, lambda path, code: register(code, units[path])
+        definition, cells, unit.source, body.qualname, lambda path, code: register(code, units[path])
     )
 
 
@@ -259,7 +279,7 @@ def resume_definition(body: Body, unit: Unit) -> Definition:
     """The resume body as a definition. Its own captured variables come from outside, as those of its closure do."""
     context = body.context
     names = context.names
-    statements = resume_body(body.statements, context)
+    statements = [receive(unit, body.definition), *resume_body(body.statements, context)]
     assigned = [name for name in cell_names(context) if name in context.scope.captured or name in context.scope.nonlocals]
     declared: list[ast.stmt] = [ast.Nonlocal(assigned)] if assigned else []
     shared = sorted(context.scope.globals)
@@ -270,6 +290,18 @@ def resume_definition(body: Body, unit: Unit) -> Definition:
     arguments = ast.arguments([], [ast.arg(name) for name in parameters], None, [], [], None, [])
     statements = [*(located(each, body.definition) for each in declared), *statements, *as_generator(body)]
     return emit.function(body.definition, statements, context.is_async, arguments)
+
+
+def receive(unit: Unit, definition: Definition) -> ast.stmt:
+    # if _to.__class__ is list: x, …, _to, _delegate, _cells, _it1, … = _to
+    #                                       unpickling makes the object before there is any state to call it with, since
+    #                                       a generator can be among its own locals; it hands a list in, filled later
+    names = unit.names
+    order = (*unit.variables, names["to"], names["delegate"], names["cells"], *unit.temporaries)
+    kind = ast.Attribute(load(names["to"]), "__class__", ast.Load())
+    targets = ast.Tuple([ast.Name(name, ast.Store()) for name in order], ast.Store())
+    unpack = ast.Assign([targets], load(names["to"]))
+    return located(if_(ast.Compare(kind, [ast.Is()], [helper("list")]), [located(unpack, definition)]), definition)
 
 
 # ---- small questions about definitions -------------------------------------------------------------------------------

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from types import AsyncGeneratorType, CoroutineType, FunctionType, GeneratorType, MethodType
+from types import AsyncGeneratorType, CodeType, CoroutineType, FunctionType, GeneratorType, MethodType
 from typing import Any
 
-from ray_durable.compiler.unit import UNITS
+from ray_durable.compiler.unit import UNITS, Unit
 
 Callback = Callable[..., Any]
 
@@ -55,9 +55,12 @@ def suspending(function: Any) -> Callback | None:
     kind = type(function)
     if kind is FunctionType:
         compiled = function.__dict__.get("__durable__")
-        if compiled is not None and compiled.kind == "plain":
-            twin: Callback = compiled.twin
+        if compiled is not None:
+            twin: Callback | None = compiled.twin if compiled.kind == "plain" else None
             return twin
+        unit = UNITS.get(id(function.__code__))
+        if unit is not None and unit.kind == "plain":
+            return twin_of_nested(function)
     elif kind is MethodType:
         inner = suspending(function.__func__)
         return None if inner is None else MethodType(inner, function.__self__)
@@ -73,6 +76,18 @@ def suspending(function: Any) -> Callback | None:
     return None if found is None else found.twin
 
 
+def twin_of_nested(function: FunctionType) -> Callback:
+    """The twin of a plain function that was defined inside durable code."""
+    from ray_durable.compiler.decoration import like
+    from ray_durable.compiler.pipeline import compile_function
+
+    known = NESTED_TWINS.get(id(function.__code__))
+    if known is None:
+        known = NESTED_TWINS[id(function.__code__)] = (function.__code__, compile_function(function, "twin"))
+    return like(function, known[1].code)
+
+
+NESTED_TWINS: dict[int, tuple[CodeType, Unit]] = {}  # by id of the native code, which is kept alive here
 BUILTIN_KINDS = frozenset({type(len), type(str.join), type("".__str__), type})
 
 

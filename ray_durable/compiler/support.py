@@ -9,6 +9,7 @@ from typing import Any
 
 from ray_durable.compiler.frame import UNBOUND
 from ray_durable.compiler.iterators import loop_iter
+from ray_durable.compiler.passes.names import is_ours
 from ray_durable.compiler.replacements import delegate, manager, ready, replaced, suspending, suspending_async
 
 Saved = tuple[BaseException, Any, Any, Any, Any]
@@ -118,7 +119,15 @@ def leave_async(entered: Any, error: BaseException | None) -> Any:
     return type(entered).__aexit__(entered, type(error), error, traceback)
 
 
+def users(variables: Any, prefix: str) -> Any:
+    """The user's part of what `locals()`, `vars()` or `dir()` gave."""
+    if isinstance(variables, dict):
+        return {name: value for name, value in variables.items() if not is_ours(name, prefix)}
+    return [name for name in variables if not is_ours(name, prefix)]
+
+
 HELPERS: dict[str, Callable[..., Any] | Any] = {
+    "list": list,
     "AssertionError": AssertionError,
     "BaseException": BaseException,
     "StopAsyncIteration": StopAsyncIteration,
@@ -142,4 +151,5 @@ HELPERS: dict[str, Callable[..., Any] | Any] = {
     "str": str,
     "suspending": suspending,
     "suspending_async": suspending_async,
+    "users": users,
 }

@@ -10,19 +10,24 @@ from __future__ import annotations
 import ast
 
 from ray_durable.compiler.passes.build import assign, call, clear, compare, constant, if_, load, located, not_, while_true
-from ray_durable.compiler.passes.yieldpoints import Context, any_suspends, suspends
+from ray_durable.compiler.passes.yieldpoints import Context, suspends
 
 
 def branches(statement: ast.stmt, context: Context) -> list[ast.stmt] | None:
     """What takes the place of `statement`; None for it itself."""
     match statement:
-        case ast.While() if suspends(statement.test, context):
+        case ast.While() if suspends(statement.test, context) or has_genexp(statement.test, context):
             return while_test(statement, context)
         case ast.Match() if suspends(statement, context):
             return selection(statement, context)
         case ast.Assert() if suspends(statement, context):
             return assertion(statement)
     return None
+
+
+def has_genexp(test: ast.expr, context: Context) -> bool:
+    """Whether a test holds a generator expression, which is to be made anew each time, right before its use."""
+    return context.scope.has_genexps and any(isinstance(node, ast.GeneratorExp) for node in ast.walk(test))
 
 
 def while_test(node: ast.While, context: Context) -> list[ast.stmt]:

@@ -13,25 +13,31 @@ from typing import Any
 
 from ray_durable.compiler import support
 from ray_durable.compiler.passes.build import HELPER_MARK, constant, load, located
+from ray_durable.compiler.unit import Source
+
+Definition = ast.FunctionDef | ast.AsyncFunctionDef
+Found = Callable[[tuple[int, ...], CodeType], None]
 
 NESTED_MARK = "\N{SINGLE LEFT-POINTING ANGLE QUOTATION MARK}ray_durable unit\N{SINGLE RIGHT-POINTING ANGLE QUOTATION MARK} "
 FUTURE_FLAGS = 0x1FE0000  # every `from __future__` flag of co_flags
-NAME_ENDS = "\n"
+SEPARATOR = "\0"
+ROOT = "ray_durable function"  # no name that code could refer to
 
 
-def mark(path: tuple[int, ...], docstring: str | None) -> ast.stmt:
+def mark(path: tuple[int, ...], name: str, docstring: str | None) -> ast.stmt:
     """The docstring by which `finish` knows a nested function's code; the user's own is put back there."""
-    words = NESTED_MARK + ".".join(map(str, path)) + NAME_ENDS
-    return ast.Expr(constant(words + ("" if docstring is None else "=" + docstring)))
+    words = [NESTED_MARK + ".".join(map(str, path)), name, *([] if docstring is None else [docstring])]
+    return ast.Expr(constant(SEPARATOR.join(words)))
 
 
 def function(
-    definition: ast.FunctionDef | ast.AsyncFunctionDef, body: Sequence[ast.stmt], is_async: bool, parameters: ast.arguments
-) -> ast.FunctionDef | ast.AsyncFunctionDef:
+    definition: Definition, body: Sequence[ast.stmt], is_async: bool, parameters: ast.arguments
+) -> Definition:
     """A definition with this body, bare of decorators, defaults and annotations: those of the original are kept."""
     kind = ast.AsyncFunctionDef if is_async else ast.FunctionDef
     new = located(kind(definition.name, parameters, list(body) or [ast.Pass()], []), definition)
     new.type_params = []  # type: ignore[attr-defined, unused-ignore]
+    new.called = getattr(definition, "called", definition.name)  # type: ignore[union-attr]
     return new
 
 
@@ -50,45 +56,42 @@ def bare(arguments: ast.arguments) -> ast.arguments:
     )  # fmt: skip
 
 
-def code_of(
-    definition: ast.FunctionDef | ast.AsyncFunctionDef,
-    free: Sequence[str],
-    filename: str,
-    qualname: str,
-    flags: int,
-    found: Callable[[tuple[int, ...], CodeType], None],
-) -> CodeType:
+def code_of(definition: Definition, free: Sequence[str], source: Source, qualname: str, found: Found) -> CodeType:
     """Compile a definition whose free variables are `free`. `found(path, code)` is told of each nested function."""
-    returned = located(ast.Return(load(definition.name)), definition)
+    name = getattr(definition, "called", definition.name)
+    definition.name = ROOT
+    returned = located(ast.Return(load(ROOT)), definition)
     parameters = ast.arguments([], [ast.arg(name) for name in dict.fromkeys(free)], None, [], [], None, [])
     factory = located(ast.FunctionDef("factory", parameters, [definition, returned], []), definition)
     factory.type_params = []  # type: ignore[attr-defined, unused-ignore]
     module = ast.fix_missing_locations(ast.Module([factory], []))
-    compiled = compile(module, filename, "exec", flags & FUTURE_FLAGS, dont_inherit=True, optimize=-1)
+    compiled = compile(module, source.filename, "exec", source.flags & FUTURE_FLAGS, dont_inherit=True, optimize=-1)
     outer = next(each for each in compiled.co_consts if isinstance(each, CodeType))
     code = next(each for each in outer.co_consts if isinstance(each, CodeType))
-    return finish(code, code.co_qualname, qualname, found)
+    return finish(code, code.co_qualname, qualname, found).replace(co_name=name)
 
 
-def finish(code: CodeType, made: str, wanted: str, found: Callable[[tuple[int, ...], CodeType], None]) -> CodeType:
-    """Put helpers, docstrings and qualified names into a code object and those nested in it."""
-    constants: list[Any] = []
+def finish(code: CodeType, made: str, wanted: str, found: Found) -> CodeType:
+    """Put helpers, docstrings and names into a code object and those nested in it.
+
+    `made`: the qualified name of the function around, as compiled; `wanted`: as it shall be."""
+    constants: list[Any] = list(code.co_consts)
+    qualname, name = wanted + code.co_qualname.removeprefix(made), code.co_name
     path: tuple[int, ...] | None = None
-    for each in code.co_consts:
+    for index, each in enumerate(constants):
+        if isinstance(each, str) and each.startswith(made + "."):
+            constants[index] = wanted + each.removeprefix(made)  # the `__qualname__` of a class
+        elif isinstance(each, str) and each.startswith(NESTED_MARK):
+            numbers, name, *docstring = each[len(NESTED_MARK) :].split(SEPARATOR, 2)
+            path = tuple(map(int, numbers.split(".")))
+            qualname = qualname.removesuffix(code.co_name) + name
+            constants[index] = docstring[0] if docstring else None
+        elif isinstance(each, str) and each.startswith(HELPER_MARK):
+            constants[index] = support.HELPERS[each[len(HELPER_MARK) :]]
+    for index, each in enumerate(constants):
         if isinstance(each, CodeType):
-            each = finish(each, made, wanted, found)
-        elif isinstance(each, str):
-            if each.startswith(HELPER_MARK):
-                each = support.HELPERS[each[len(HELPER_MARK) :]]
-            elif each.startswith(NESTED_MARK):
-                numbers, _, rest = each[len(NESTED_MARK) :].partition(NAME_ENDS)
-                path = tuple(map(int, numbers.split(".")))
-                each = rest[1:] if rest else None
-        constants.append(each)
-    qualname = code.co_qualname
-    if qualname == made or qualname.startswith(made + "."):
-        qualname = wanted + qualname[len(made) :]
-    code = code.replace(co_consts=tuple(constants), co_qualname=qualname)
+            constants[index] = finish(each, code.co_qualname, qualname, found)
+    code = code.replace(co_consts=tuple(constants), co_qualname=qualname, co_name=name)
     if path is not None:
         found(path, code)
     return code

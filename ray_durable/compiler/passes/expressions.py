@@ -21,8 +21,20 @@ from ray_durable.compiler.passes.build import Suspend, assign, call, constant, i
 from ray_durable.compiler.passes.comprehensions import inlined
 from ray_durable.compiler.passes.yieldpoints import Context, any_suspends, suspends
 
+MADE_ONCE = (ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 Lower = Callable[[list[ast.stmt]], list[ast.stmt]]
 Targets = ast.Attribute | ast.Subscript
+
+
+class Spread(ast.expr):
+    """`**value` in a display or call, among the operands that are evaluated in order."""
+
+    _fields = ("value",)
+
+    def __init__(self, value: ast.expr) -> None:
+        super().__init__()
+        self.value = value
+        located(self, value)
 
 
 class Flatten:
@@ -82,9 +94,11 @@ class Flatten:
         found: list[ast.expr] = []
         for index, node in enumerate(nodes):
             if index > last:
-                found.append(node)
+                found.append(node.value if isinstance(node, Spread) else node)
             elif isinstance(node, ast.Starred):
                 found.append(self.starred(node, index < last))
+            elif isinstance(node, Spread):
+                found.append(self.spread(node, index < last))
             else:
                 found.append(self.keep(node) if index < last else self.value(node))
         return found
@@ -95,6 +109,11 @@ class Flatten:
         if keep:
             value = self.keep(located(ast.List([located(ast.Starred(value, ast.Load()), node)], ast.Load()), node))
         return located(ast.Starred(value, ast.Load()), node)
+
+    def spread(self, node: Spread, keep: bool) -> ast.expr:
+        # {**m, k: (yield)}   =>   _v1 = {**m}; {**_v1, …}
+        value = self.value(node.value)
+        return self.keep(located(ast.Dict([None], [value]), node)) if keep else value
 
     def test(self, node: ast.expr) -> ast.expr:
         """Like `value`, for an expression whose truth is asked for: each operand is asked once, as CPython does it."""
@@ -156,17 +175,42 @@ class Flatten:
         return load(name)
 
     def value_BoolOp(self, node: ast.BoolOp) -> ast.expr:
-        # a and b   =>   _v1 = a; if _v1: _v1 = b
+        # a and b           =>   _v1 = a; if _v1: _v1 = b
+        # (a and b) or c    =>   _v1 = a; _v2 = False         the truth of a is asked for once, as CPython's
+        #                        if _v1: _v1 = b; _v2 = not not _v1      jumps are threaded
+        #                        if not _v2: _v1 = c
         result = self.new()
 
         def operand(index: int) -> None:
-            self.emit(assign(result, self.value(node.values[index])), node.values[index])
-            if index + 1 < len(node.values):
-                more = self.inside(lambda: operand(index + 1))
-                self.emit(if_(load(result) if isinstance(node.op, ast.And) else not_(load(result)), more), node)
+            if index + 1 == len(node.values):
+                self.emit(assign(result, self.value(node.values[index])), node.values[index])
+                return
+            truth = self.decided(node.values[index], result)
+            more = self.inside(lambda: operand(index + 1))
+            self.emit(if_(truth if isinstance(node.op, ast.And) else not_(truth), more), node)
 
         operand(0)
         return located(load(result), node)
+
+    def decided(self, node: ast.expr, result: str) -> ast.expr:
+        """Put the value of an operand into `result`; the expression for its truth, to be asked for once."""
+        if not isinstance(node, ast.BoolOp):
+            self.emit(assign(result, self.value(node)), node)
+            return load(result)
+        known = self.new()
+        is_and = isinstance(node.op, ast.And)
+
+        def operand(index: int) -> None:
+            truth = self.decided(node.values[index], result)
+            if index + 1 == len(node.values):
+                self.emit(assign(known, not_(not_(truth))), node)
+                return
+            more = self.inside(lambda: operand(index + 1))
+            self.emit(if_(truth if is_and else not_(truth), more), node)
+
+        self.emit(assign(known, constant(not is_and)), node)
+        operand(0)
+        return load(known)
 
     def value_IfExp(self, node: ast.IfExp) -> ast.expr:
         return self.choice(node, self.value)
@@ -217,8 +261,7 @@ class Flatten:
         return located(ast.BinOp(left, node.op, right), node)
 
     def value_UnaryOp(self, node: ast.UnaryOp) -> ast.expr:
-        operand = self.test(node.operand) if isinstance(node.op, ast.Not) else self.value(node.operand)
-        return located(ast.UnaryOp(node.op, operand), node)
+        return located(ast.UnaryOp(node.op, self.value(node.operand)), node)
 
     def value_Attribute(self, node: ast.Attribute) -> ast.expr:
         return located(ast.Attribute(self.value(node.value), node.attr, node.ctx), node)
@@ -256,8 +299,7 @@ class Flatten:
     def value_Dict(self, node: ast.Dict) -> ast.expr:
         flat: list[ast.expr] = []
         for key, item in zip(node.keys, node.values, strict=True):
-            # {**m, k: (yield)}   =>   _v1 = {**m}; {**_v1, …}
-            flat += [key, item] if key is not None else [located(ast.Dict([None], [item]), item)]
+            flat += [key, item] if key is not None else [Spread(item)]
         lowered = iter(self.values(flat))
         keys: list[ast.expr | None] = []
         items: list[ast.expr] = []
@@ -300,7 +342,10 @@ class Flatten:
         return node
 
     def value_GeneratorExp(self, node: ast.GeneratorExp) -> ast.expr:
-        raise AssertionError("generator expressions are functions by now")
+        first = node.generators[0]
+        first.iter = self.value(first.iter)
+        node.suspends = False  # type: ignore[attr-defined]
+        return node
 
     def value_ListComp(self, node: ast.ListComp | ast.SetComp | ast.DictComp) -> ast.expr:
         result = self.new()
@@ -315,14 +360,14 @@ class Flatten:
     # ---- calls -------------------------------------------------------------------------------------------------------
     def call_parts(self, node: ast.Call) -> tuple[ast.expr, list[ast.expr], list[ast.keyword]]:
         """Callee and arguments, lowered in Python's order: callee, positional, then keywords."""
-        flat = [node.func, *node.args]
-        for keyword in node.keywords:
-            if keyword.arg is None and any_suspends([k.value for k in node.keywords], self.context):
-                flat.append(located(ast.Dict([None], [keyword.value]), keyword.value))
-            else:
-                flat.append(keyword.value)
+        alone = len(node.args) == 1 and isinstance(node.args[0], ast.Starred)
+        # f(*a, k=(yield)): a lone `*a` is run through by the call itself, later
+        flat = [node.func, *(each.value for each in node.args)] if alone else [node.func, *node.args]  # type: ignore[attr-defined]
+        flat += [Spread(keyword.value) if keyword.arg is None else keyword.value for keyword in node.keywords]
         function, *lowered = self.values(flat)
         count = len(node.args)
+        if alone:
+            lowered[0] = located(ast.Starred(lowered[0], ast.Load()), node.args[0])
         keywords = [
             located(ast.keyword(keyword.arg, value), keyword)
             for keyword, value in zip(node.keywords, lowered[count:], strict=True)
@@ -357,7 +402,7 @@ class Flatten:
         """An argument that may stand in the tree twice: nothing that compiles to a function of its own."""
         if isinstance(node, ast.Starred):
             return located(ast.Starred(self.plain(node.value), ast.Load()), node)
-        if any(isinstance(inner, ast.Lambda | ast.ListComp | ast.SetComp | ast.DictComp) for inner in ast.walk(node)):
+        if any(isinstance(inner, MADE_ONCE) for inner in ast.walk(node)):
             return self.keep(node)
         return node
 

@@ -59,3 +59,8 @@ class Names:
     def _kept(self, name: str) -> str:
         self.used[name] = None
         return name
+
+
+def is_ours(name: str, prefix: str) -> bool:
+    """Whether a variable is one of the compiler's, in a function whose names have this prefix."""
+    return name.startswith(prefix) and RESERVED.match(name[len(prefix) :]) is not None

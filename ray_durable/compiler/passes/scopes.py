@@ -29,6 +29,7 @@ class Scope:
     captured: dict[str, None] = field(default_factory=dict)  # own variables that functions inside refer to
     free: dict[str, None] = field(default_factory=dict)
     deleted: set[str] = field(default_factory=set)
+    has_genexps: bool = False
 
     @property
     def is_function(self) -> bool:
@@ -141,6 +142,7 @@ class Analysis(ast.NodeVisitor):
         self.scope = outer
 
     def visit_GeneratorExp(self, node: ast.GeneratorExp) -> None:
+        self.scope.has_genexps = True
         self.visit(node.generators[0].iter)
         self.function(node)
 

@@ -133,7 +133,8 @@ class Liveness:
                 return self.loop(statement, live, self.read(statement.test))
             case ast.With():
                 kept = self.read(statement)
-                return kept | self.block_within(statement.body, live | kept, self.escape[-1] | kept)
+                inside = self.block_within(statement.body, live | kept, self.escape[-1] | kept)
+                return kept | (inside - self.stored(statement.items[0].optional_vars))
             case ast.Try() | ast.TryStar():
                 return self.attempt(statement, live)
             case ast.Return() | ast.Raise():
@@ -153,10 +154,11 @@ class Liveness:
         after = self.block(statement.orelse, live)
         head = after | header
         kept = frozenset([statement.iter.id]) if hasattr(statement, "iterator") else NOTHING  # type: ignore[union-attr]
+        bound = self.stored(statement.target) if isinstance(statement, ast.For) else NOTHING
         for _ in range(2):
             self.breaks.append(live)
             self.continues.append(head)
-            head |= self.block_within(statement.body, head, self.escape[-1] | kept)
+            head |= self.block_within(statement.body, head, self.escape[-1] | kept) - bound
             self.breaks.pop()
             self.continues.pop()
         return head
@@ -201,7 +203,20 @@ class Liveness:
                 stack.extend(ast.iter_child_nodes(here))
         return frozenset(found)
 
+    def stored(self, target: ast.expr | None) -> Live:
+        """The names that a target binds."""
+        match target:
+            case ast.Name():
+                return frozenset([target.id]) & self.names
+            case ast.Starred():
+                return self.stored(target.value)
+            case ast.Tuple() | ast.List():
+                return frozenset().union(*(self.stored(element) for element in target.elts))
+        return NOTHING
+
     def written(self, statement: ast.stmt) -> Live:
         if isinstance(statement, ast.Assign):
-            return frozenset(t.id for t in statement.targets if isinstance(t, ast.Name) and t.id in self.names)
+            return frozenset().union(*(self.stored(target) for target in statement.targets))
+        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef):
+            return frozenset([statement.name])
         return NOTHING

@@ -1,0 +1,47 @@
+"""Letting go: an exception that leaves a loop or an expression drops what CPython's stack held there; so do we.
+
+Goal    on the way into a handler or a `finally`, iterators, managers and half-evaluated values of the block that was
+        left are gone, as natively: `for x in gen(): raise E` closes `gen()` before the handler for E runs.
+Needs   all names given out.        Leaves   pending outcomes, which the `finally` still needs.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+
+from ray_durable.compiler.passes.build import Suspend, child_blocks, clear, located
+from ray_durable.compiler.passes.names import Names
+
+STACKED = re.compile(r"(it|mgr|v|item)\d+$")
+
+
+def let_go(body: list[ast.stmt], names: Names) -> None:
+    """Run the pass over a block, in place."""
+    for statement in body:
+        for owner, name in child_blocks(statement):
+            let_go(getattr(owner, name), names)
+        if isinstance(statement, ast.Try | ast.TryStar):
+            held = [name for name in assigned(statement.body) if name in names.used and is_stacked(name, names)]
+            for block in [*(handler.body for handler in statement.handlers), statement.finalbody]:
+                if block and held:
+                    block[:0] = [located(each, block[0]) for each in clear(held)]
+
+
+def is_stacked(name: str, names: Names) -> bool:
+    return STACKED.match(name[len(names.prefix) :]) is not None
+
+
+def assigned(body: list[ast.stmt]) -> list[str]:
+    """The plain names that a block assigns, in order."""
+    found: dict[str, None] = {}
+    stack = list(reversed(body))
+    while stack:
+        statement = stack.pop()
+        if isinstance(statement, ast.Assign):
+            if not isinstance(statement.value, ast.Constant):
+                found |= dict.fromkeys(target.id for target in statement.targets if isinstance(target, ast.Name))
+        elif isinstance(statement, Suspend) and statement.target is not None:
+            found[statement.target] = None
+        stack.extend(child for owner, name in child_blocks(statement) for child in reversed(getattr(owner, name)))
+    return list(found)

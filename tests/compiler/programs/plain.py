@@ -1,0 +1,142 @@
+"""Plain functions: calls that suspend in a twin, and are ordinary calls otherwise."""
+
+import functools
+
+from ray_durable.compiler import durable
+from tests.compiler.roundtrip import pause
+
+
+@durable
+def child(log, n):
+    log("child", n, pause(("child", n)))
+    return n * 2
+
+
+@durable
+def factorial(log, n):
+    if n <= 1:
+        return pause("bottom") and 1 or 1
+    return n * factorial(log, n - 1)
+
+
+class Service:
+    def __init__(self, log):
+        self.log = log
+
+    @durable
+    def run(self, n, *, scale=1):
+        got = pause(("run", n))
+        self.log("run", got)
+        return n * scale
+
+    @durable
+    @classmethod
+    def make(cls, n):
+        pause("make")
+        return cls.__name__, n
+
+    @staticmethod
+    @durable
+    def free(n):
+        return pause("free"), n
+
+    def ordinary(self, n):
+        return n + 1
+
+
+def direct(log):
+    a = pause(1)
+    log(a)
+    pause(2)
+    b = child(log, 3) + child(log, 4)
+    log(b, len("abc"), str(pause(5)))
+    return pause(6), a
+
+
+def loops_and_handlers(log):
+    total = 0
+    for n in range(3):
+        try:
+            if pause(n) == 2:
+                raise ValueError(n)
+            total += child(log, n)
+        except ValueError as e:
+            log(e, pause("handler"))
+            continue
+        finally:
+            log("finally", pause("finally"))
+    return total
+
+
+def through_variables(log):
+    f = child
+    g = functools.partial(child, log)
+    s = Service(log)
+    h = s.run
+    log(f(log, 1), g(2), h(3, scale=2), s.run(4), s.ordinary(5), Service.make(6), s.make(7), s.free(8))
+    table = {"c": child, "l": len}
+    return [table["c"](log, 9), table["l"]([1])]
+
+
+def in_expressions(log):
+    x = [pause(1), *map(str, [pause(2)]), {pause(3): pause(4)}]
+    log(str(x), pause(5) if pause(6) else pause(7), pause(8) and pause(9) or 0)
+    log(f"{pause(10)!r:>{pause(11) or 5}}")
+    return (lambda v: v)(pause(12))
+
+
+def comprehensions(log):
+    log([pause(n) for n in range(3)])
+    log({n: pause(m) for n in range(2) for m in range(2) if pause((n, m)) != 99}, sorted(map(str, {pause(n) for n in "ab"})))
+    n = 5
+    log([[pause((n, m)) for m in range(n)] for n in range(3)], n)
+    return [x for x in [pause("iterable")] if x != 99]
+
+
+def recursive(log):
+    return factorial(log, 4)
+
+
+def nested_plain(log):
+    def helper(n):
+        return pause(("helper", n))
+
+    def twice(n):
+        return helper(n), helper(n + 1)
+
+    return twice(1)
+
+
+def callbacks(log):
+    return sorted([3, 1, 2], key=lambda n: -n), list(map(abs, [-1])), pause("x")
+
+
+def varied(log, *rest, key=1, **more):
+    def show(*args, **kwargs):
+        return args, kwargs
+
+    return show(*rest, pause(1), key=pause(2), **more)
+
+
+def walrus(log):
+    while (n := pause("w")) is not None and n < 4:
+        log(n)
+    if (m := child(log, 1)) and m > 1:
+        return m
+    return n
+
+
+def managed(log):
+    class Manager:
+        def __enter__(self):
+            return log("enter", 1)
+
+        def __exit__(self, *e):
+            log("exit", str(e[1]))
+            return e[0] is KeyError
+
+    with Manager() as m:
+        log(m, pause(1))
+        raise KeyError(pause(2))
+    with Manager():
+        return pause(3)

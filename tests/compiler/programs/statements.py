@@ -1,0 +1,464 @@
+"""Ordinary generators: yields in and around every statement. Each program takes `log`."""
+
+import contextlib
+import sys
+
+
+class Manager:
+    def __init__(self, log, name, suppress=()):
+        self.log, self.name, self.suppress = log, name, suppress
+        log("made", name)
+
+    def __enter__(self):
+        self.log("enter", self.name)
+        return self
+
+    def __exit__(self, kind, error, traceback):
+        self.log("exit", self.name, kind and kind.__name__, str(error), error is sys.exception())
+        return kind is not None and issubclass(kind, self.suppress)
+
+
+def assignments(log):
+    a = b = yield 1
+    log(a, b)
+    c, (d, *e) = (yield 2), [1, 2, 3]
+    log(c, d, e)
+    f: int = yield 3
+    g: int
+    f += (yield 4) or 5
+    log(f)
+    del c
+    return f
+
+
+def conditions(log):
+    for n in range(4):
+        if n == 0:
+            log("a", (yield n))
+        elif (yield n) == 2:
+            log("b")
+            yield "b"
+        elif n == 3:
+            log("c")
+        else:
+            log("d", (yield "d"))
+            if not (yield "e") and (log("f") or (yield "f")):
+                log("g")
+    if (yield "h"):
+        pass
+    else:
+        yield "i"
+
+
+def while_loops(log):
+    n = 0
+    while n < 3:
+        n += 1
+        if n == 2:
+            yield "continue"
+            continue
+        log((yield n))
+    else:
+        log((yield "else"))
+    while (yield "test") and n < 6:
+        n += 1
+        if (yield "more") == 9:
+            break
+    else:
+        log("not broken", (yield "else2"))
+    while True:
+        n += 1
+        try:
+            if (yield n) or n > 8:
+                break
+        finally:
+            log("finally", (yield "f"))
+    return n
+
+
+def for_loops(log):
+    for a in [1, 2, 3]:
+        for b in "xyz":
+            if b == "y" and a == 2:
+                break
+            log(a, b, (yield a, b))
+        else:
+            log("else", (yield "inner else"))
+            continue
+        log("broken", (yield "after break"))
+    else:
+        yield "outer else"
+    for _ in ():
+        yield "never"
+    else:
+        yield "empty"
+    for x[0] in ((x := [0]), 5) and [7, 8]:
+        log(x, (yield x[0]))
+    for x in (yield "iterable") or [1]:
+        log(x)
+    for (y, *z) in [(1, 2, 3), (yield "t") or (4,)]:
+        log(y, z)
+
+
+def for_target_suspends(log):
+    a = {}
+    for a[(yield "key") or 0] in [1, 2]:
+        log(sorted(map(str, a.items())))
+
+
+def closing_iterators(log):
+    def source():
+        try:
+            yield 1
+            yield 2
+        finally:
+            log("closed")
+
+    for x in source():
+        yield x
+        break
+    log("after")
+    try:
+        for x in source():
+            yield x
+            raise KeyError(x)
+    except KeyError:
+        log("handler")
+        yield "h"
+
+
+def exceptions(log):
+    for kind in ("none", "value", "key", "other"):
+        try:
+            log("try", (yield kind))
+            if kind == "value":
+                raise ValueError(kind)
+            if kind == "key":
+                raise KeyError(kind)
+            if kind == "other":
+                raise OSError(kind)
+        except ValueError as e:
+            log("value", e is sys.exception(), (yield "in value"))
+            log(e is sys.exception(), e.__context__)
+        except (KeyError, IndexError):
+            log("key", sys.exception(), (yield "in key"))
+            log(repr(sys.exception()))
+            try:
+                raise TypeError("inner")
+            except TypeError as inner:
+                yield "inner"
+                log(repr(inner.__context__))
+            log(repr(sys.exception()), (yield "after inner"))
+        except:
+            log("bare", repr(sys.exception()), (yield "bare"))
+            if kind == "other":
+                log("again")
+                try:
+                    raise
+                except OSError as again:
+                    log(repr(again.__context__), (yield "again"))
+        else:
+            log("else", (yield "else"))
+            yield "else 2"
+        log(sys.exception())
+
+
+def unbound_after_handler(log):
+    e = 1
+    try:
+        raise ValueError(1)
+    except ValueError as e:
+        yield 1
+    try:
+        log(e)
+    except NameError as error:
+        log(type(error).__name__, (yield 2))
+    try:
+        raise ValueError(2)
+    except ValueError as e:
+        yield 3
+        del e
+    yield 4
+    try:
+        raise KeyError(3)
+    except KeyError as e:
+        e = 5
+        yield e
+    return "e" in locals()
+
+
+def outcomes(log):
+    for kind in ("exc", "brk", "cnt", "norm", "ret"):
+        for i in range(3):
+            try:
+                try:
+                    log("body", kind, i, (yield kind, i))
+                    if kind == "exc":
+                        raise ValueError(i)
+                    if kind == "ret" and i == 1:
+                        return log("value") or ("R", i)
+                    if kind == "brk" and i == 1:
+                        break
+                    if kind == "cnt":
+                        continue
+                    log("end")
+                except ValueError as e:
+                    log("h", sys.exception() is e, (yield "h"))
+                    if i == 0:
+                        continue
+                    if i == 1:
+                        with Manager(log, "w", RuntimeError) as w:
+                            yield "w", w.name
+                            raise RuntimeError("suppressed")
+                        log("after with", sys.exception() is e)
+                    raise
+                finally:
+                    log("f", repr(sys.exception()), (yield "f"))
+                    log("f2", repr(sys.exception()))
+            except ValueError as e2:
+                log("outer", repr(e2.__context__), (yield "o"))
+                try:
+                    yield "o2"
+                finally:
+                    log("of", (yield "of"))
+                try:
+                    raise OSError("x") from e2
+                except OSError as e3:
+                    log(repr(e3.__context__), e3.__cause__ is e2)
+        else:
+            log("else", (yield "else"))
+
+
+def nested_finally(log):
+    for n in range(5):
+        try:
+            try:
+                yield n
+                if n == 1:
+                    continue
+                if n == 2:
+                    raise KeyError(n)
+                if n == 4:
+                    return "returned"
+            finally:
+                log("inner", repr(sys.exception()), (yield "inner"))
+                if n == 3:
+                    break
+        except KeyError:
+            yield "caught"
+        finally:
+            log("outer", repr(sys.exception()))
+            yield "outer"
+            try:
+                yield "deep"
+            finally:
+                log((yield "deepest"))
+    return "end"
+
+
+def finally_overrides(log):
+    def one():
+        try:
+            yield 1
+            raise ValueError
+        finally:
+            yield 2
+            return "overridden"
+
+    log((yield from one()))
+    while True:
+        try:
+            try:
+                return (yield 3)
+            finally:
+                yield 4
+                raise KeyError("replaces")
+        except KeyError as e:
+            log(repr(e.__context__), (yield 5))
+            break
+    for x in range(2):
+        try:
+            return 7
+        finally:
+            yield x
+            continue
+    return "end"
+
+
+def exception_context(log):
+    try:
+        try:
+            raise ValueError("a")
+        except ValueError:
+            yield 1
+            try:
+                raise KeyError("b")
+            finally:
+                yield 2
+                log(repr(sys.exception()), repr(sys.exception().__context__))
+    except KeyError as e:
+        e.add_note("noted")
+        yield 3
+        log(repr(e.__context__), e.__notes__, e.__suppress_context__)
+        try:
+            raise IndexError("c") from None
+        except IndexError as i:
+            yield 4
+            log(repr(i.__context__), i.__suppress_context__)
+            raise
+
+
+def managers(log):
+    with Manager(log, "a") as a, Manager(log, "b", (ValueError,)) as b:
+        log(a.name, b.name, (yield 1))
+        with Manager(log, "c"):
+            yield 2
+            raise ValueError("suppressed by b")
+    log("after", (yield 3))
+    with Manager(log, (yield 4)) as a.other:
+        log(a.other.name)
+        return (yield 5)
+
+
+def manager_in_loop(log):
+    for n in range(3):
+        with Manager(log, n):
+            if (yield n) == 99:
+                return
+            if n == 1:
+                continue
+            try:
+                with Manager(log, "inner", KeyError):
+                    yield "inner"
+                    raise KeyError if n else IndexError
+            except IndexError as e:
+                log(type(e).__name__, (yield "e"))
+
+
+def contextlib_managers(log):
+    @contextlib.contextmanager
+    def opened(name):
+        log("open", name)
+        try:
+            yield name
+        except KeyError as e:
+            log("swallowed", e)
+        finally:
+            log("close", name)
+
+    with opened("x") as x:
+        log(x, (yield 1))
+        raise KeyError("k")
+    with contextlib.suppress(ValueError), opened("y"):
+        yield 2
+        raise ValueError
+
+
+def raises(log):
+    try:
+        raise (yield 1) or ValueError("made") from (yield 2) or KeyError("cause")
+    except (ValueError, TypeError) as e:
+        log(repr(e), repr(e.__cause__))
+    try:
+        assert (yield 3) == 99, (yield 4)
+    except AssertionError as e:
+        log(repr(e))
+    assert (yield 5) or True
+
+
+def deletions(log):
+    d = {None: 0, 1: 1, 2: 2, 3: 3, 4: 4, 5: 5}
+    try:
+        del d[(yield 1)], d[(yield 2)]
+    except KeyError as e:
+        log(repr(e))
+    log(d)
+    x, y = 1, 2
+    yield 3
+    del x
+    yield 4
+    try:
+        x
+    except UnboundLocalError as e:
+        log(str(e))
+
+
+def global_and_nonlocal(log):
+    count = 0
+
+    def bump():
+        nonlocal count
+        count += 1
+        return count
+
+    global SHARED
+    SHARED = 1
+    bump()
+    yield count
+    log(bump(), count)
+    SHARED += (yield SHARED) or 0
+    count += 10
+    yield bump()
+    log(count, SHARED)
+
+
+def imports(log):
+    import os.path as path
+    yield 1
+    from collections import OrderedDict as D, deque
+    import collections.abc
+    log(path.join("a", "b"), D.__name__, (yield 2), deque([1]), collections.abc.Sized.__name__)
+
+
+def delegation(log):
+    def inner(n):
+        try:
+            got = yield "inner", n
+            log("got", got)
+            if n:
+                return (yield from inner(n - 1)) or n
+        finally:
+            log("leave", n)
+        return "bottom"
+
+    log((yield from inner(3)))
+    log((yield from [1, 2]))
+    log((yield from "ab"))
+    x = inner(0)
+    yield next(x)
+    log((yield from x))
+    return (yield from (y for y in (5, 6)))
+
+
+def returns_in_try(log):
+    try:
+        return (yield 1)
+    except ValueError:
+        return (yield 2)
+    finally:
+        log("finally")
+
+
+def docstring(log):
+    """It has one."""
+    yield docstring.__doc__
+
+
+def exception_groups_untouched(log):
+    yield 1
+    try:
+        raise ExceptionGroup("g", [ValueError(1), KeyError(2)])
+    except* ValueError as e:
+        log(repr(e))
+    except* KeyError as e:
+        log(repr(e))
+    yield 2
+
+
+def walrus(log):
+    if (n := (yield 1)) is None:
+        log("none", n)
+    while (m := (yield 2)) is not None and m < 5:
+        log(m)
+    print_ = [last := x for x in range(3)]
+    log(last, print_, (y := 5) + (yield 3), y)

@@ -1,0 +1,223 @@
+"""Drives one program twice, native and durable with round trips at its yield points, and compares all that can be seen.
+
+A program takes `log` (a function) and whatever `call` gives it. Everything that happens is one list of events: what was
+logged, yielded, sent, thrown, returned or raised (with its context and the lines of its traceback).
+"""
+
+from __future__ import annotations
+
+import re
+import traceback
+import types
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from ray_durable.compiler import capture, durable, restore, suspends, twin_of
+from ray_durable.compiler.discard import set_finalized
+
+Events = list[Any]
+Reply = Callable[[int, Any], Any]  # (number of the yield, what was yielded) → what to send, or an exception to throw
+
+
+class Step:
+    """The innermost awaitable: gives its value to whoever drives the coroutine, and returns what is sent."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    @durable
+    def __await__(self):
+        return (yield self.value)
+
+
+class Driver:
+    """What a plain program's `pause` talks to when it runs natively."""
+
+    ask: Callable[[Any], Any]
+
+
+def pause(value: Any = None) -> Any:
+    """A call that suspends in a twin, and asks the driver otherwise."""
+    return Driver.ask(value)
+
+
+@durable
+def pause_twin(value: Any = None):
+    return (yield value)
+
+
+suspends(pause, pause_twin)
+
+
+def describe(error: BaseException) -> tuple[Any, ...]:
+    chain = []
+    seen: BaseException | None = error
+    while seen is not None and len(chain) < 6:
+        chain.append((type(seen).__name__, str(seen), seen.__suppress_context__, repr(seen.__cause__)))
+        seen = seen.__context__
+    return tuple(chain)
+
+
+def lines_of(error: BaseException, filename: str) -> list[tuple[str, int | None]]:
+    entries = [(f.name, f.lineno) for f in traceback.extract_tb(error.__traceback__) if f.filename == filename]
+    return [entry for entry in entries if entry[0] not in ("<listcomp>", "<setcomp>", "<dictcomp>")]  # inlined
+
+
+def forget(suspended: Any) -> None:
+    """Let go of the originals of one chain, without running them; the objects that they share with the new ones stay."""
+    while type(suspended) in (types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType):
+        set_finalized(suspended)
+        names = ("gi_yieldfrom", "cr_await", "ag_await")
+        suspended = next((getattr(suspended, name) for name in names if hasattr(suspended, name)), None)
+
+
+@dataclass
+class Run:
+    """One run of a program."""
+
+    function: Callable[..., Any]
+    reply: Reply
+    restores: Callable[[int], bool] = lambda count: False
+    round_trip: Callable[[Any], Any] | None = None
+    events: Events = field(default_factory=list)
+    kept: list[Any] = field(default_factory=list)
+    yields: int = 0
+
+    def log(self, *what: Any) -> Any:
+        self.events.append(("log", *(re.sub(" at 0x[0-9a-f]+", "", repr(each)) for each in what)))
+        return what[-1] if what else None
+
+    def respond(self, value: Any) -> Any:
+        self.yields += 1
+        self.events.append(("yield", repr(value)))
+        reply = self.reply(self.yields, value)
+        self.events.append(("reply", repr(reply)))
+        return reply
+
+    def renewed(self, suspended: Any) -> Any:
+        if not self.restores(self.yields):
+            return suspended
+        if self.round_trip is not None:
+            return self.round_trip(suspended)
+        frame = capture(suspended)
+        new = restore(frame)
+        forget(suspended)
+        return new
+
+    def finish(self, drive: Callable[[], Any]) -> Events:
+        try:
+            self.events.append(("return", repr(drive())))
+        except BaseException as error:
+            filename = getattr(self.function, "__code__", self.function).co_filename
+            # a twin that is closed is left from the outside in
+            lines = None if isinstance(error, GeneratorExit) else lines_of(error, filename)
+            self.events.append(("raise", describe(error), lines))
+        return self.events
+
+    def native_plain(self) -> Events:
+        def ask(value: Any) -> Any:
+            reply = self.respond(value)
+            if isinstance(reply, BaseException):
+                raise reply
+            return reply
+
+        Driver.ask = staticmethod(ask)
+        return self.finish(lambda: self.function(self.log))
+
+    def generator(self, make: Callable[..., Any]) -> Events:
+        def drive() -> Any:
+            made = self.renewed(make(self.log))
+            step = lambda: made.send(None)
+            while True:
+                try:
+                    value = step()
+                except StopIteration as stop:
+                    return stop.value
+                reply = self.respond(value)
+                made = self.renewed(made)
+                step = (lambda: made.throw(reply)) if isinstance(reply, BaseException) else (lambda: made.send(reply))
+
+        return self.finish(drive)
+
+    def async_generator(self, make: Callable[..., Any]) -> Events:
+        def drive() -> Any:
+            made = self.renewed(make(self.log))
+            step = made.asend(None)
+            first: Any = None
+            while True:
+                try:
+                    value = step.throw(first) if isinstance(first, BaseException) else step.send(first)
+                except StopAsyncIteration:
+                    return "ended"
+                except StopIteration as stop:
+                    reply = self.respond(stop.value)
+                    made = self.renewed(made)
+                    step = made.athrow(reply) if isinstance(reply, BaseException) else made.asend(reply)
+                    first = None
+                else:
+                    first = self.respond(("inner", value))
+
+        return self.finish(drive)
+
+
+def kind_of(function: Any) -> str:
+    code = function.__code__
+    if code.co_flags & 0x80:
+        return "coroutine"
+    if code.co_flags & 0x200:
+        return "async_generator"
+    return "generator" if code.co_flags & 0x20 else "plain"
+
+
+def run(function: Any, reply: Reply, make_durable: bool, restores: Callable[[int], bool] = lambda n: False, **more: Any) -> Run:
+    """One run; `make_durable` says whether of the durable function."""
+    kind = kind_of(function)
+    subject = durable(function) if make_durable else function
+    found = Run(function, reply, restores, **more)
+    if kind == "plain":
+        if not make_durable:
+            found.native_plain()
+        else:
+            twin = twin_of(subject)
+            assert twin is not None
+            found.generator(twin)
+    elif kind == "async_generator":
+        found.async_generator(subject)
+    else:
+        found.generator(subject)
+    return found
+
+
+def same(function: Any, reply: Reply) -> int:
+    """Assert that native and durable runs agree: without a restore, with one at every yield, and at each alone."""
+    native = run(function, reply, False)
+    fresh = run(function, reply, True)
+    assert fresh.events == native.events, difference("fresh", native.events, fresh.events)
+    everywhere = run(function, reply, True, lambda n: True)
+    expected = without_lines(native.events)
+    assert without_lines(everywhere.events) == expected, difference("restored", expected, without_lines(everywhere.events))
+    for single in range(min(native.yields, 12) + 1):
+        once = run(function, reply, True, lambda n: n == single)
+        assert without_lines(once.events) == expected, difference(f"restored at {single}", expected, without_lines(once.events))
+    return native.yields
+
+
+def without_lines(events: Events) -> Events:
+    return [event[:2] if event[0] == "raise" else event for event in events]
+
+
+def difference(what: str, expected: Events, got: Events) -> str:
+    for index, (one, other) in enumerate(zip(expected, got)):
+        if one != other:
+            return f"{what}: event {index}\n  native  {one}\n  durable {other}\n  before  {expected[max(0, index - 3):index]}"
+    return f"{what}: {len(expected)} events, not {len(got)}: {expected[len(got):] or got[len(expected):]}"
+
+
+def scripts(yields: int) -> Iterator[Reply]:
+    """Ways to answer: values, nothing, and an exception at each yield."""
+    yield lambda n, value: None
+    yield lambda n, value: n
+    for at in range(1, min(yields, 12) + 1):
+        for error in (ValueError, KeyError, GeneratorExit, RuntimeError):
+            yield lambda n, value, at=at, error=error: error(f"thrown {n}") if n == at else n

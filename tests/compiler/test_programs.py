@@ -1,0 +1,24 @@
+"""Ordinary programs: with a capture and restore at every yield point they do what they do natively, event by event."""
+
+import inspect
+
+import pytest
+
+from tests.compiler.programs import expressions, plain, statements
+from tests.compiler.roundtrip import run, same, scripts
+
+MODULES = [expressions, plain, statements]
+PROGRAMS = [
+    pytest.param(function, id=f"{module.__name__.rpartition('.')[2]}.{name}")
+    for module in MODULES
+    for name, function in inspect.getmembers(module, inspect.isfunction)
+    if function.__module__ == module.__name__ and list(inspect.signature(function).parameters)[0:1] == ["log"] and "__durable__" not in vars(function)
+]
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_program_behaves_as_natively_with_a_restore_at_every_yield_point(program):
+    yields = run(program, lambda n, value: n, False).yields
+    assert yields > 0
+    for reply in scripts(yields):
+        same(program, reply)
