@@ -33,7 +33,7 @@ class Label:
 
 
 FUNCTION = Label("function")
-STATE = Label("state", ("pending", "ready", "waiting", "sleeping", "evicted", "moving"))
+STATE = Label("state", ("pending", "ready", "waiting", "moving"))
 OUTCOME = Label("outcome", ("completed", "failed", "cancelled"))
 REASON = Label(
     "reason", ("node_died", "host_died", "host_hung", "node_draining", "rebalance", "requested", "cold_start")

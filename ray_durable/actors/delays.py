@@ -43,7 +43,7 @@ class Delays:
             done = upto
             if done == last:
                 batches.popleft()
-        self.out_all = done
+        self.out_all = max(done, total)
 
     def oldest(self, now: float) -> float:
         """How long the first one has been waiting; 0 when the queue is empty. Safe to call from any thread."""

@@ -22,7 +22,7 @@ from ray_durable.actors.hosted import Answered, Hosted, Leaving
 from ray_durable.actors.mailbox import Message
 from ray_durable.actors.outcomes import ENDINGS, Ending, Finished, pack_outcome
 from ray_durable.actors.runqueue import Timers, Wakeup
-from ray_durable.actors.tally import Tally
+from ray_durable.actors.tally import TIMED_ONE_OF, Tally
 from ray_durable.actors.transfer import Transfer
 from ray_durable.checkpoint.record import Kind
 from ray_durable.clock import SYSTEM_CLOCK, Clock
@@ -80,10 +80,14 @@ class Engine:
             return
         if not self.paused and not self.allowed():
             self.paused = True
+        began = self.clock.monotonic()
         if not self.paused:
             ready, step = self.ready, self.step
-            for _ in range(min(self.turn_size, len(ready))):
+            count = min(self.turn_size, len(ready))
+            self.tally.turn_begins(began, len(ready), count)
+            for _ in range(count):
                 step(*ready.popleft())
+        self.tally.turn_ends(began)
         self.before_commit()
         self.log.commit()
         if self.ready and not self.paused:
@@ -130,7 +134,7 @@ class Engine:
         try:
             if type(branch.request) is Emit:
                 item = hosted.emit(branch)
-            state = hosted.state()
+            state = hosted.state() if coroutine.seq % TIMED_ONE_OF else self.tally.timed(hosted.state)
         except CannotSaveError as refusal:
             if item is not None:
                 hosted.items.pop()
@@ -152,13 +156,16 @@ class Engine:
         """One commit is durable: everything that waited for it goes on, in order."""
         if self.stopped:
             return
-        self.tally.committed(len(tokens))
         arrange = self.arrange
+        others = 0
         for token in tokens:
             if type(token) is Branch:
                 arrange(token)
-            elif token is not None:
-                token()
+            else:
+                others += 1
+                if token is not None:
+                    token()
+        self.tally.committed(len(tokens) - others, self.clock.monotonic())
         if self.ready:
             self.schedule()
 
@@ -290,6 +297,7 @@ class Engine:
         self.log.append(
             header.id, hosted.epoch, hosted.coroutine.seq, ENDINGS[ending], payload, release, hosted.marks.pack()
         )
+        self.schedule()
 
     def reader_has(self, hosted: Hosted, index: int) -> None:
         """The stream's reader has all values below `index`; a generator that waited for it goes on."""
