@@ -154,6 +154,8 @@ class RunningPod:
             f"mkdir -p {root}{PYTHON} && mount --bind {IMAGE / 'python'} {root}{PYTHON}",
             f"mount -o remount,ro,bind {root}{PYTHON}",
             f"hostname {self.pod.name[:63]}",
+            # Names come from the hosts file alone: at this name server nobody listens, and refuses at once.
+            f"rm -f {root}/etc/resolv.conf && echo nameserver 127.0.0.1 > {root}/etc/resolv.conf",
             *(f"echo {address} {name} >> {root}/etc/hosts" for name, address in self.hosts.items()),
             f"echo {self.address} {self.pod.name[:63]} >> {root}/etc/hosts",
         ]

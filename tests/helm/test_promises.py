@@ -44,7 +44,7 @@ def test_the_grace_period_leaves_time_for_both_drains(ci_values: Path, rendered:
     for name, template in ray_pods(rendered(ci_values)):
         (container,) = template["spec"]["containers"]
         *command, timeout = container["lifecycle"]["preStop"]["exec"]["command"]
-        assert command == ["ray-durable", "drain", "--this-node", "--timeout"]
+        assert command == ["ray-durable", "drain", "--this-node", "--wait", "--timeout"]
         ray_s = float(environment(container)["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"])
         grace_s = template["spec"]["terminationGracePeriodSeconds"]
         assert int(timeout) + ray_s < grace_s, f"{name}: nothing is left for Ray's processes to end"

@@ -119,7 +119,7 @@ resources:
 lifecycle:
   preStop:
     exec:
-      command: ["ray-durable", "drain", "--this-node", "--timeout", {{ $pod.drain.timeoutSeconds | quote }}]
+      command: ["ray-durable", "drain", "--this-node", "--wait", "--timeout", {{ $pod.drain.timeoutSeconds | quote }}]
 {{- include "ray-durable.probes" . }}
 volumeMounts:
   {{- include "ray-durable.volumeMounts" $root | nindent 2 }}
