@@ -1,25 +1,22 @@
 """State to bytes and back: one pickle per coroutine, so that identity within it is kept.
 
 The pickler is C's, protocol 5, with the compiler's reducers for frames, and one per thread is used again and again (a
-new one costs 0.6 µs, as much as pickling a small state). What it refuses goes to cloudpickle (lambdas, local classes);
-what that refuses too is named, with the path to it, by `unsaved`. Large buffers go to `chunks`, if given: stored once,
-and only what has changed at the next checkpoint.
+new one costs 0.6 µs, as much as pickling a small state). What it refuses, or would name by `__main__`, goes to the
+compiler's pickler, which takes functions and classes by value; what that refuses too is named, with the path to it.
+Large buffers go to `chunks`, if given: stored once, and only what has changed at the next checkpoint.
 
 Nothing here checks anything that it loads: bytes come from a log, which has verified them.
 """
 
 from __future__ import annotations
 
-import copyreg
 import pickle
 import struct
 import threading
 from typing import Any, Protocol
 
-import cloudpickle
-
-from ray_durable.checkpoint.unsaved import cannot_save
-from ray_durable.errors import StoreError
+from ray_durable.compiler import references
+from ray_durable.errors import CannotSaveError, StoreError
 
 __all__ = ["CHUNKED", "LARGE_BYTES", "BufferStore", "dumps", "loads"]
 
@@ -30,6 +27,8 @@ CHUNKED = b"\x93rdchunk"
 """How a state begins whose large buffers lie elsewhere; a pickle begins with 0x80."""
 COUNTS = struct.Struct("<II")
 PART = struct.Struct("<?I")
+
+MAIN = b"__main__"  # another process has another one
 
 REFUSALS = (pickle.PicklingError, TypeError, AttributeError, ValueError, RecursionError, NotImplementedError)
 """What picklers and `__reduce__` methods raise for what they will not do."""
@@ -50,13 +49,14 @@ class Pickling:
 
     __slots__ = ("buffers", "out_of_band", "parts", "pickler", "write")
 
-    def __init__(self) -> None:
+    def __init__(self, kind: type[pickle.Pickler] = pickle.Pickler) -> None:
         self.parts: list[bytes] = []
         self.write = self.parts.append
         self.buffers: list[pickle.PickleBuffer] = []
         self.out_of_band = False
-        self.pickler = pickle.Pickler(self, 5, buffer_callback=self.keep_in_band)
-        self.pickler.dispatch_table = dispatch_table()
+        self.pickler = kind(self, 5, buffer_callback=self.keep_in_band)
+        if kind is pickle.Pickler:
+            self.pickler.dispatch_table = references.dispatch_table()
 
     def keep_in_band(self, buffer: pickle.PickleBuffer) -> bool:
         if not self.out_of_band or buffer.raw().nbytes < LARGE_BYTES:
@@ -74,15 +74,6 @@ class Idle(threading.local):
 idle = Idle()
 
 
-def dispatch_table() -> Any:
-    """Reducers by type: the compiler's for frames, iterators and exceptions, and users' own from `copyreg`."""
-    try:
-        from ray_durable.compiler import references
-    except ImportError:
-        return copyreg.dispatch_table
-    return references.dispatch_table()
-
-
 def dumps(state: Any, chunks: BufferStore | None = None) -> bytes:
     """`state` as bytes for `Log.append`. Large buffers go to `chunks`, if given (`log.chunks`).
 
@@ -94,8 +85,8 @@ def dumps(state: Any, chunks: BufferStore | None = None) -> bytes:
     pickling.out_of_band = chunks is not None
     try:
         pickling.pickler.dump(state)
-    except REFUSALS as refusal:
-        return by_cloudpickle(state, refusal, chunks)
+    except REFUSALS:
+        return by_value(state, chunks)
     pickling.pickler.clear_memo()
     parts, buffers = pickling.parts, pickling.buffers
     if len(parts) == 1 and not buffers:
@@ -105,33 +96,28 @@ def dumps(state: Any, chunks: BufferStore | None = None) -> bytes:
         buffers.clear()
     parts.clear()
     idle.pickling = pickling
-    return data
+    return by_value(state, chunks) if MAIN in data else data
 
 
-class Either:
-    """Two dispatch tables as one: the first one's reducer for a type, else the second's."""
-
-    def __init__(self, first: Any, second: Any) -> None:
-        self.first, self.second = first, second
-
-    def __getitem__(self, kind: type) -> Any:
-        try:
-            return self.first[kind]
-        except KeyError:
-            return self.second[kind]
-
-
-def by_cloudpickle(state: Any, refusal: Exception, chunks: BufferStore | None) -> bytes:
-    """What plain pickle refused, with functions and classes by value where no import finds them."""
-    pickling = Pickling()
+def by_value(state: Any, chunks: BufferStore | None) -> bytes:
+    """`state` with the source of functions and classes that no import finds. Raises: CannotSaveError."""
+    pickling = Pickling(references.Pickler)
     pickling.out_of_band = chunks is not None
-    pickler = cloudpickle.Pickler(pickling, 5, buffer_callback=pickling.keep_in_band)
-    pickler.dispatch_table = Either(dispatch_table(), pickler.dispatch_table)
     try:
-        pickler.dump(state)
-    except REFUSALS as second:
-        raise cannot_save(state, second, dumps) from second
+        pickling.pickler.dump(state)
+    except REFUSALS as refusal:
+        raise cannot_save(state, refusal) from refusal
     return b"".join(pickling.parts) if chunks is None else with_chunks(pickling.parts, pickling.buffers, chunks)
+
+
+def cannot_save(state: Any, refusal: Exception) -> CannotSaveError:
+    """The error for a state that no pickler takes: which value, where, and why."""
+    found = references.find_unpicklable(state)
+    if found is None:
+        return CannotSaveError("state", type(state).__name__, str(refusal) or type(refusal).__name__)
+    kind = type(found.value)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    return CannotSaveError(found.path, name, found.reason, found.function, found.filename, found.lineno)
 
 
 def with_chunks(parts: list[bytes], buffers: list[pickle.PickleBuffer], chunks: BufferStore) -> bytes:

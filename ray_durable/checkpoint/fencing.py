@@ -35,14 +35,12 @@ class Fenced:
 
 @dataclass(frozen=True, slots=True)
 class WroteOneMore:
-    """The owner was quicker than the sealer: the log is longer than it was, and the seal must be decided anew."""
+    """The owner was quicker than the sealer: the seal goes one number higher."""
 
 
 @dataclass(frozen=True, slots=True)
 class SealedBy:
     """The log has a seal: ours from before, or another sealer's."""
-
-    sealer: str
 
 
 def after_create(failed: bool, found: Footer | None, damaged: bool, nonce: bytes) -> Written | TryAgain | Fenced:
@@ -55,16 +53,16 @@ def after_create(failed: bool, found: Footer | None, damaged: bool, nonce: bytes
 
 
 def after_seal(
-    failed: bool, found: Footer | None, seal: Seal | None, nonce: bytes
+    failed: bool, found: Footer | None, damaged: bool, nonce: bytes
 ) -> Written | TryAgain | WroteOneMore | SealedBy:
-    """What one attempt to create a seal has come to; `seal` is what the object says when it is one."""
+    """What one attempt to create a seal has come to; `found` is what reading that number showed."""
     if not failed or (found is not None and found.nonce == nonce):
         return Written()
+    if damaged:
+        return WroteOneMore()  # a segment that cannot be read has its number all the same
     if found is None:
         return TryAgain()
-    if found.form is Form.SEAL and seal is not None:
-        return SealedBy(seal.sealer)
-    return WroteOneMore()
+    return SealedBy() if found.form is Form.SEAL else WroteOneMore()
 
 
 def first_free(base: int, numbers: Collection[int]) -> int:
@@ -89,7 +87,7 @@ def may_delete_compacted(base: int, durable_after_base: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Seal:
-    """What the end of a log says. `digest` covers the objects from `base` up to `length` that count."""
+    """The end of a log with its plan. `digest` covers the objects from `base` up to `length` that count."""
 
     sealer: str
     length: int

@@ -5,7 +5,7 @@ gathered, and the next one starts at once if anything has gathered meanwhile. In
 its segment and all before it are durable, in the order of `append`; once the log is fenced, none ever is.
 
 `append` and `commit` belong to one thread, the event loop's; the rest happens in the executor's. Which number counts is
-`commit`'s decision, what a create has come to `fencing`'s.
+`commit`'s decision; how an object is made on a store that fails, `writing`'s.
 """
 
 from __future__ import annotations
@@ -17,22 +17,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from ray_durable.checkpoint.chunks import Chunks, Pack
 from ray_durable.checkpoint.commit import Progress
-from ray_durable.checkpoint.fencing import Fenced, Written, after_create
 from ray_durable.checkpoint.keys import NO_KEYS, Keys
 from ray_durable.checkpoint.names import segment_name
 from ray_durable.checkpoint.record import Codec
-from ray_durable.checkpoint.segment import FOOTER_BYTES, Footer, Row, encode, read_footer
+from ray_durable.checkpoint.segment import Row, encode
 from ray_durable.checkpoint.stores import Store, open_store
+from ray_durable.checkpoint.writing import ObjectWriter
 from ray_durable.clock import SYSTEM_CLOCK, Clock
-from ray_durable.errors import AlreadyExists, DamagedError, FencedError, LogStoppedError, NotFoundError, StoreError
+from ray_durable.errors import FencedError, LogStoppedError, StoreError
 from ray_durable.metrics import NO_METRICS, Metrics
 
 REMOTE_IN_FLIGHT = 4
 SEGMENT_RECORDS_MAX = 20_000
 SEGMENT_BYTES_MAX = 64 << 20
-FIRST_PAUSE_S = 0.01
-LONGEST_PAUSE_S = 1.0
 
 
 class Executor(Protocol):
@@ -84,7 +83,7 @@ class Log:
         self.store, self.writer = store, writer
         self.executor, self.call_soon = executor, call_soon
         self.on_durable, self.on_error = on_durable, on_error
-        self.retry_for_s, self.bytes_max = retry_for_s, bytes_max
+        self.bytes_max = bytes_max
         self.keys, self.clock, self.metrics = keys, clock, metrics
         self.nonce = os.urandom(16) if clock is SYSTEM_CLOCK else bytes.fromhex(clock.unique())
         self.progress: Progress[Batch] = Progress(in_flight or (REMOTE_IN_FLIGHT if store.remote else 1))
@@ -95,8 +94,9 @@ class Log:
         self.bytes_taken = 0
         self.bytes_released = 0
         self.error: Exception | None = None
-        self.trouble: StoreError | None = None
-        """Why the store is being tried again just now; None while all is well."""
+        self.objects = ObjectWriter(store, writer, self.nonce, clock, metrics, retry_for_s, lambda: self.error)
+        self.chunks = Chunks(store, writer, nonce=self.nonce, keys=keys, metrics=metrics)
+        """Where large buffers go: for `dumps(state, log.chunks)`."""
         self.durable_at = clock.monotonic()
         """When a commit last became durable, by the clock's `monotonic` (rule 13)."""
 
@@ -125,10 +125,18 @@ class Log:
             self.executor.submit(self.run_commits)
 
     @property
+    def trouble(self) -> StoreError | None:
+        """Why the store is being tried again just now; None while all is well."""
+        return self.objects.trouble
+
+    @property
     def full(self) -> bool:
         """Whether so much has gathered or is in flight that yields should wait (back-pressure)."""
         gathered = sum(len(row[4]) for row in self.rows[:SEGMENT_RECORDS_MAX])
-        return self.bytes_taken - self.bytes_released + gathered > self.bytes_max or len(self.rows) > 1_000_000
+        return (
+            self.bytes_taken - self.bytes_released + gathered + self.chunks.pending.size > self.bytes_max
+            or len(self.rows) > 1_000_000
+        )
 
     def flush(self, timeout_s: float | None = None) -> None:
         """Block until everything gathered so far is durable and its release has been handed to `call_soon`.
@@ -162,10 +170,11 @@ class Log:
             with self.lock:
                 if not self.rows or not self.progress.may_start():
                     return
-                rows = self.take()
+                rows, size = self.take()
+                pack = self.chunks.take()
                 number = self.progress.start()
             try:
-                size = self.write(number, rows)
+                self.write(number, rows, pack)
             except (FencedError, LogStoppedError) as error:
                 self.stop(error)
                 return
@@ -174,7 +183,7 @@ class Log:
                 return
             self.release(number, Batch([row[7] for row in rows], size))
 
-    def take(self) -> list[Row]:
+    def take(self) -> tuple[list[Row], int]:
         """The oldest rows, as many as one segment should hold. `append` may add meanwhile: it adds at the end."""
         rows = self.rows[:SEGMENT_RECORDS_MAX]
         size = sum([len(row[4]) for row in rows])
@@ -188,55 +197,20 @@ class Log:
             rows = rows[:kept]
         del self.rows[: len(rows)]
         self.bytes_taken += size
-        return rows
+        return rows, size
 
-    def write(self, number: int, rows: Sequence[Row]) -> int:
-        """Make segment `number` durable. Returns the bytes of state. Raises: FencedError, LogStoppedError."""
-        name = segment_name(self.writer, number)
-        data = encode(self.writer, number, self.nonce, rows, keys=self.keys)
+    def write(self, number: int, rows: Sequence[Row], pack: Pack | None) -> None:
+        """Make segment `number` durable, and before it the pack that its records refer to. Raises: FencedError,
+        LogStoppedError."""
+        now_ms = int(self.clock.now() * 1000)
+        data = encode(self.writer, number, self.nonce, rows, keys=self.keys, time_ms=now_ms)
         began = self.clock.monotonic()
-        pause_s = FIRST_PAUSE_S
-        while True:
-            failure = self.try_create(name, data)
-            found, damaged = (None, False) if failure is None else self.read_back(name)
-            match after_create(failure is not None, found, damaged, self.nonce):
-                case Written():
-                    break
-                case Fenced(by):
-                    raise FencedError(self.writer, by, number)
-            if not isinstance(failure, AlreadyExists):  # "exists" and then not found is no failure: just try again
-                self.trouble = failure
-            if self.clock.monotonic() - began > self.retry_for_s:
-                raise LogStoppedError(self.writer, f"its store failed for {self.retry_for_s:g} s: {failure}")
-            self.metrics.retries.add(1, "store")
-            self.clock.sleep(pause_s * (0.5 + self.clock.random()))
-            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
-            if self.progress.stopped:
-                raise self.error or LogStoppedError(self.writer, "another of its commits failed")
-        self.trouble = None
+        if pack is not None:
+            self.objects.create(*self.chunks.encode(pack), number)
+        self.objects.create(segment_name(self.writer, number), data, number)
         self.durable_at = self.clock.monotonic()
         self.metrics.commit_time.observe(self.durable_at - began)
         self.metrics.segment_bytes.add(len(data))
-        return sum([len(row[4]) for row in rows])
-
-    def try_create(self, name: str, data: bytes) -> StoreError | None:
-        try:
-            self.store.create(name, data)
-        except StoreError as error:
-            return error
-        return None
-
-    def read_back(self, name: str) -> tuple[Footer | None, bool]:
-        """What stands at a number after a create failed: its footer, or whether it cannot be read as one."""
-        try:
-            # The footer proper has a fixed length; the writer's name lies before it.
-            return read_footer(name, self.store.read(name, -(FOOTER_BYTES + 800))), False
-        except NotFoundError:
-            return None, False
-        except DamagedError:
-            return None, True
-        except StoreError:
-            return None, False
 
     def release(self, number: int, batch: Batch) -> None:
         with self.advanced:

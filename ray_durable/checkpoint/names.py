@@ -24,6 +24,11 @@ def segment_name(writer: str, number: int) -> str:
     return f"{log_prefix(writer)}{number:016d}"
 
 
+def plan_name(writer: str, number: int) -> str:
+    """The plan that belongs to the seal at `number`."""
+    return f"{log_prefix(writer)}plan-{number:016d}"
+
+
 def base_name(writer: str, number: int) -> str:
     return f"{log_prefix(writer)}base-{number:016d}"
 

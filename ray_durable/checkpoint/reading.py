@@ -18,8 +18,7 @@ from blake3 import blake3
 
 from ray_durable.checkpoint.fencing import Seal, first_free
 from ray_durable.checkpoint.keys import NO_KEYS, Keys
-from ray_durable.checkpoint.names import base_name, log_prefix, parse_log_object, part_name, segment_name
-from ray_durable.checkpoint.record import Kind
+from ray_durable.checkpoint.names import base_name, log_prefix, parse_log_object, part_name, plan_name, segment_name
 from ray_durable.checkpoint.segment import Form, Segment, decode, unwrap
 from ray_durable.checkpoint.stores import Store
 from ray_durable.errors import DamagedError, NotFoundError, StoreError
@@ -70,6 +69,8 @@ class Reading:
     """The first free number; a sealed log's is the seal's."""
     segments: list[Segment] = field(default_factory=list)
     """The base's parts, then the segments, oldest first; without those that are damaged."""
+    fenced: bool = False
+    """It has a seal: nobody can add to it. Its plan follows; until that is made, `seal` is None."""
     seal: Seal | None = None
     damage: list[DamagedError] = field(default_factory=list)
     digest: bytes = b""
@@ -203,11 +204,14 @@ class LogReader:
         return False
 
     def add_seal(self, reading: Reading, segment: Segment) -> bool:
-        try:
-            reading.seal = Seal.unpack(segment.state(segment.kinds.index(Kind.SEAL)))
-        except ValueError as error:
-            reading.damage.append(DamagedError("read", segment.name, str(error), 0))
-        reading.length = segment.footer.number
+        reading.fenced, reading.length = True, segment.footer.number
+        name = plan_name(self.writer, reading.length)
+        data = self.fetch(name)
+        if data is not None:
+            try:
+                reading.seal = decode_plan(name, data, self.keys)
+            except DamagedError as error:
+                reading.damage.append(error)
         return True
 
     def read_on(self, reading: Reading, digest: Any, number: int) -> None:
@@ -223,6 +227,17 @@ class LogReader:
             return self.store.read(name)
         except NotFoundError:
             return None
+
+
+def decode_plan(name: str, data: bytes, keys: Keys) -> Seal:
+    """Raises: DamagedError."""
+    footer, body = unwrap(name, data, keys)
+    if footer.form is not Form.PLAN or plan_name(footer.writer, footer.number) != name:
+        raise DamagedError("read", name, "it is not the plan of this name", 0)
+    try:
+        return Seal.unpack(bytes(body))
+    except ValueError as error:
+        raise DamagedError("read", name, str(error), 0) from error
 
 
 def current_base(store: Store, writer: str, keys: Keys = NO_KEYS) -> Base:

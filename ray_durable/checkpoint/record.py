@@ -50,8 +50,8 @@ class Codec(enum.IntEnum):
 
     OPAQUE = 0
     PICKLE = 1
-    CHUNKED = 3
-    """A pickle whose large buffers lie in chunks beside the log."""
+    KEPT = 0x80
+    """Added to another: compaction keeps this checkpoint also when there are newer ones (`keep_history`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,8 @@ class Record:
     state: bytes
     consumed: bytes = b""
     codec: int = Codec.PICKLE
+    time_ms: int = 0
+    """When its segment was committed, by its writer's clock, in milliseconds since the epoch."""
 
     @property
     def place(self) -> tuple[int, int]:

@@ -59,7 +59,8 @@ class Recovered:
 
 @dataclass(slots=True)
 class Recovery:
-    """What one log holds. `length`: its first free number; `sealed`: its end, if it has one."""
+    """What one log holds. `length`: its first free number; `fenced`: it has a seal, and nobody can add to it;
+    `sealed`: that seal with its plan, None while the sealer has not made one (`seal` finishes it)."""
 
     writer: str
     coroutines: dict[str, Recovered]
@@ -71,6 +72,7 @@ class Recovery:
     segments: int
     bytes_read: int
     emptied: bool
+    fenced: bool
 
 
 class Fold:
@@ -176,6 +178,7 @@ def fold_reading(reading: Reading) -> Recovery:
         len(reading.segments),
         reading.bytes_read,
         reading.base.emptied,
+        reading.fenced,
     )
 
 

@@ -16,6 +16,7 @@ HEAD = struct.Struct("<8sI32sQBII")  # mark, size of all, digest, length of the 
 PACK = struct.Struct("<IQ")
 EXTENT = struct.Struct("<IQI")
 INLINE_EXTENTS = 16
+MAPPED = 0xFFFFFFFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class Reference:
     def pack(self) -> bytes:
         name = self.writer.encode()
         stored = (self.map,) if self.map is not None else self.extents
-        count = len(stored) if self.map is None else 0
+        count = len(stored) if self.map is None else MAPPED
         size = HEAD.size + len(name) + PACK.size * len(self.packs) + EXTENT.size * len(stored)
         return b"".join(
             [
@@ -58,7 +59,7 @@ class Reference:
         """Raises: ValueError for bytes that `pack` does not make."""
         try:
             mark, size, digest, length, name_length, n_packs, n_extents = HEAD.unpack_from(data, start)
-            n_stored = n_extents or 1
+            n_stored = 1 if n_extents == MAPPED else n_extents
             known = HEAD.size + name_length + PACK.size * n_packs + EXTENT.size * n_stored
             if mark != MARK or size != known or start + size > len(data):
                 raise ValueError("not a reference to chunks")
@@ -69,7 +70,7 @@ class Reference:
             stored = tuple(unpack_extents(data[at + PACK.size * n_packs : start + size]))
         except (struct.error, UnicodeDecodeError) as error:
             raise ValueError(f"not a reference to chunks: {error}") from error
-        if n_extents:
+        if n_extents != MAPPED:
             return cls(writer, digest, length, packs, stored)
         return cls(writer, digest, length, packs, (), stored[0])
 

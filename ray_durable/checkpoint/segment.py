@@ -1,4 +1,4 @@
-"""A batch of records as one object: an Arrow IPC stream of eight columns, and behind it a footer that vouches for it.
+"""A batch of records as one object: an Arrow IPC stream of nine columns, and behind it a footer that vouches for it.
 
 The footer names writer, number and nonce, and holds a blake3 digest of everything before it, so a torn, flipped or
 misplaced object is refused as a whole before anything in it is believed. It stands behind Arrow's end mark: any Arrow
@@ -47,6 +47,7 @@ SCHEMA = pa.schema(
         ("seq", pa.int64()),
         ("kind", pa.uint8()),
         ("codec", pa.uint8()),
+        ("time_ms", pa.int64()),
         ("checksum", pa.uint32()),
         ("consumed", pa.binary()),
         ("state", pa.binary()),
@@ -65,13 +66,21 @@ class Form(enum.IntEnum):
     BASE = 3
     PART = 4
     CHUNKS = 5
+    PLAN = 6
 
 
 def encode(
-    writer: str, number: int, nonce: bytes, rows: Sequence[Row], form: Form = Form.RECORDS, keys: Keys = NO_KEYS
+    writer: str,
+    number: int,
+    nonce: bytes,
+    rows: Sequence[Row],
+    form: Form = Form.RECORDS,
+    keys: Keys = NO_KEYS,
+    time_ms: int | Sequence[int] = 0,
 ) -> bytes:
-    """The object that holds `rows`. At least one row, each state below 2 GiB in all."""
-    columns = encode_columns(rows)
+    """The object that holds `rows`: at least one, with less than 2 GiB of state. `time_ms`: when they were committed,
+    in milliseconds since the epoch, of all or of each."""
+    columns = encode_columns(rows, time_ms)
     large = sum(map(len, (row[4] for row in rows))) >= COMPRESS_FROM_BYTES
     sink = pa.BufferOutputStream()
     with pa.ipc.RecordBatchStreamWriter(sink, SCHEMA, options=SMALL if large else PLAIN) as stream:
@@ -79,15 +88,17 @@ def encode(
     return wrap(writer, number, nonce, memoryview(sink.getvalue()), form, keys, metadata_digest(columns))
 
 
-def encode_columns(rows: Sequence[Row]) -> list[Any]:
+def encode_columns(rows: Sequence[Row], time_ms: int | Sequence[int] = 0) -> list[Any]:
     ids, epochs, seqs, kinds, states, consumed, codecs, _ = zip(*rows, strict=True)
     n = len(rows)
+    times = array("q", (time_ms,)) * n if isinstance(time_ms, int) else array("q", time_ms)
     return [
         pa.array(ids, pa.string()),
         pa.Array.from_buffers(pa.int64(), n, [None, pa.py_buffer(array("q", epochs))]),
         pa.Array.from_buffers(pa.int64(), n, [None, pa.py_buffer(array("q", seqs))]),
         pa.Array.from_buffers(pa.uint8(), n, [None, pa.py_buffer(bytes(kinds))]),
         pa.Array.from_buffers(pa.uint8(), n, [None, pa.py_buffer(bytes(codecs))]),
+        pa.Array.from_buffers(pa.int64(), n, [None, pa.py_buffer(times)]),
         pa.Array.from_buffers(pa.uint32(), n, [None, pa.py_buffer(array("I", map(crc32, states)))]),
         pa.array(consumed, pa.binary()),
         pa.array(states, pa.binary()),
@@ -174,6 +185,7 @@ class Segment:
     seqs: list[int]
     kinds: list[int]
     codecs: list[int]
+    times_ms: list[int]
     checksums: list[int]
     consumed: list[bytes]
     states: Any = field(repr=False)
@@ -198,6 +210,7 @@ class Segment:
             self.state(row),
             self.consumed[row],
             self.codecs[row],
+            self.times_ms[row],
         )
 
     def records(self) -> Iterator[Record]:
@@ -232,6 +245,7 @@ def from_body(name: str, footer: Footer, body: memoryview, size: int) -> Segment
             columns["seq"].to_pylist(),
             kinds,
             columns["codec"].to_pylist(),
+            columns["time_ms"].to_pylist(),
             columns["checksum"].to_pylist(),
             columns["consumed"].to_pylist(),
             columns["state"],

@@ -39,17 +39,18 @@ def test_what_a_create_has_come_to(failed, found, damaged, outcome):
 
 
 @pytest.mark.parametrize(
-    ("failed", "found", "seal", "outcome"),
+    ("failed", "found", "damaged", "outcome"),
     [
-        (False, None, None, Written()),
-        (True, footer(OURS, Form.SEAL), Seal("me", 3, 0, b"", b""), Written()),
-        (True, None, None, TryAgain()),
-        (True, footer(THEIRS), None, WroteOneMore()),
-        (True, footer(THEIRS, Form.SEAL), Seal("other", 3, 0, b"", b""), SealedBy("other")),
+        (False, None, False, Written()),
+        (True, footer(OURS, Form.SEAL), False, Written()),
+        (True, None, False, TryAgain()),
+        (True, footer(THEIRS), False, WroteOneMore()),
+        (True, None, True, WroteOneMore()),
+        (True, footer(THEIRS, Form.SEAL), False, SealedBy()),
     ],
 )
-def test_what_a_seal_has_come_to(failed, found, seal, outcome):
-    assert after_seal(failed, found, seal, OURS) == outcome
+def test_what_a_seal_has_come_to(failed, found, damaged, outcome):
+    assert after_seal(failed, found, damaged, OURS) == outcome
 
 
 @pytest.mark.parametrize(

@@ -52,21 +52,31 @@ def test_a_repeated_seal_is_the_same_seal(store):
 
 
 def test_the_plan_is_made_from_what_finally_counts():
-    store = MemoryStore()
-    log = log_of(store, 1)
-    seen = []
+    inner = MemoryStore()
+    log = log_of(inner, 1)
 
-    def plan(recovery):
-        seen.append(recovery.coroutines["a"].latest.seq)
-        if len(seen) < 4:  # the zombie is quicker
-            log.append("a", 1, seen[-1] + 1, Kind.CHECKPOINT, b"")
+    def fault(operation, name):
+        if operation == "create" and log.progress.next < 4:  # the zombie is quicker
+            log.append("a", 1, log.progress.next + 1, Kind.CHECKPOINT, b"")
             log.flush()
-        return b"%d" % seen[-1]
 
-    sealed = seal(store, "w", "me", plan)
-    assert seen == [1, 2, 3, 4]
+    sealed = seal(Faulty(inner, fault), "w", "me", lambda recovery: b"%d" % recovery.coroutines["a"].latest.seq)
     assert sealed.plan == b"4"
+    assert sealed.length == 4
     assert sealed.recovery.coroutines["a"].latest.seq == 4
+
+
+def test_a_sealer_that_dies_before_its_plan_is_followed_by_the_next():
+    inner = MemoryStore()
+    log_of(inner, 1)
+    dying = Faulty(inner, lambda operation, name: "before" if "plan" in name else None)
+    with pytest.raises(StoreError):
+        seal(dying, "w", "one", b"one", retry_for_s=0.05)
+    found = recover(inner, "w")
+    assert (found.fenced, found.sealed, found.length) == (True, None, 1)
+    sealed = seal(inner, "w", "two", b"two")
+    assert (sealed.sealer, sealed.plan, sealed.length) == ("two", b"two", 1)
+    assert seal(inner, "w", "one", b"one").plan == b"two"
 
 
 @pytest.mark.parametrize("fault", ["before", "after"])
@@ -77,7 +87,7 @@ def test_a_seal_whose_reply_was_lost_is_ours(fault):
     store = Faulty(inner, lambda operation, name: next(failures, None) if operation == "create" else None)
     sealed = seal(store, "w", "me", b"plan")
     assert (sealed.sealer, sealed.plan, sealed.length) == ("me", b"plan", 1)
-    assert len(inner.objects) == 2
+    assert len(inner.objects) == 3  # segment, seal and plan
 
 
 def test_of_racing_sealers_one_counts_and_all_learn_which(store):

@@ -20,7 +20,7 @@ RECORDS = st.builds(
     kind=st.sampled_from(list(Kind)),
     state=st.binary(max_size=200),
     consumed=st.one_of(st.just(b""), st.builds(Consumed, NUMBERS, NUMBERS, NUMBERS).map(Consumed.pack)),
-    codec=st.integers(0, 3),
+    codec=st.integers(0, 255),
 )
 
 
