@@ -36,7 +36,7 @@ class DurableHandle:
         """Send a message; on return it is durable, and `receive(topic)` gets it exactly once.
 
         Raises: NoSuchCoroutineError when the coroutine has ended, CannotSaveError."""
-        from ray_durable.checkpoint.codec import dumps
+        from ray_durable.compiler.references import dumps
 
         self.sent += 1
         connected("send").ask("send", self.id, self.sender, self.sent, topic, dumps(value))

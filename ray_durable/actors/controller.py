@@ -20,7 +20,7 @@ from ray_durable.actors.events import Events
 from ray_durable.actors.exporter import Exporter, Target
 from ray_durable.actors.fleet import Fleet, HostRecord
 from ray_durable.actors.leader import Leader
-from ray_durable.actors.ledger import Entry
+from ray_durable.actors.ledger import Entry, Ledger
 from ray_durable.actors.membership import Verdict
 from ray_durable.actors.outcomes import Failure, Value
 from ray_durable.actors.rebuild import Rebuilt, controller_writer, lost_owners, read_logs, rebuild
@@ -106,8 +106,18 @@ class Controller:
         await self.resume(rebuilt)
         for work in (self.tick(), self.look(), self.show_life()):
             self.fleet.spawn(work)
-        self.metrics.coroutines.follow(lambda: len(rebuilt.ledger.owned.get("", ())), "pending")
+        self.follow(rebuilt.ledger)
         self.events.add("leading", term=self.term, coroutines=rebuilt.ledger.unfinished)
+
+    def follow(self, ledger: Ledger) -> None:
+        """Show figures that are kept anyway; they are read in the exporter's thread."""
+        gauge, fleet, events = self.metrics.coroutines, self.fleet, self.events
+        gauge.follow(lambda: len(ledger.owned.get("", ())), "pending")
+        gauge.follow(lambda: sum(map(len, list(events.recovering.values()))), "moving")
+        for state in ("alive", "suspect", "draining"):
+            count = lambda state=state: sum(host.state == state for host in list(fleet.hosts.values()))  # noqa: E731
+            self.metrics.hosts.follow(count, state)
+        self.metrics.fenced_writers.follow(lambda: fleet.listener.fenced, "host")
 
     def open_log(self) -> Log:
         loop = asyncio.get_running_loop()
@@ -217,7 +227,9 @@ class Controller:
 
     def targets(self) -> list[Target]:
         """The hosts' `/metrics`, for Prometheus."""
-        return [Target(host.metrics) for host in self.fleet.hosts.values() if host.metrics]
+        own = [Target(self.exporter.address, {"role": "controller"})] if self.exporter.address else []
+        hosts = [host.metrics for host in list(self.fleet.hosts.values()) if host.metrics]
+        return own + [Target(address, {"role": "host"}) for address in hosts]
 
     # ------------------------------------------------------------ for clients
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Callable
 from typing import Any
 
 from ray_durable.clock import Clock
@@ -21,6 +22,7 @@ class Events:
         self.kept: deque[dict[str, Any]] = deque(maxlen=KEPT)
         self.number = 0
         self.recovering: dict[str, set[str]] = {}
+        self.on_settled: dict[str, Callable[[], None]] = {}
         self.migrations: Counter[str] = Counter()
 
     def add(self, kind: str, **facts: Any) -> None:
@@ -32,9 +34,11 @@ class Events:
         """Events with a higher number."""
         return [event for event in self.kept if event["number"] > number]
 
-    def expect(self, source: str, coroutines: list[str]) -> None:
-        """`coroutines` of the sealed log `source` are to be adopted elsewhere."""
+    def expect(self, source: str, coroutines: list[str], settled: Callable[[], None] | None = None) -> None:
+        """`coroutines` of the sealed log `source` are to be adopted elsewhere; `settled` is called when all are."""
         self.recovering[source] = set(coroutines)
+        if settled is not None:
+            self.on_settled[source] = settled
         if not coroutines:
             self.settle(source)
 
@@ -50,3 +54,4 @@ class Events:
     def settle(self, source: str) -> None:
         del self.recovering[source]
         self.add("recovered", host=source)
+        self.on_settled.pop(source, lambda: None)()

@@ -200,6 +200,11 @@ class Fleet:
         except (StaleTermError, ray.exceptions.RayTaskError) as error:
             self.log.error("report_failed", error, host=record.incarnation)
 
+    def last_heard(self, record: HostRecord) -> float:
+        """When a host last gave a sign of life, in monotonic seconds."""
+        beat = self.listener.beats.get(record.incarnation)
+        return max(record.began, beat.at if beat is not None else 0.0)
+
     def verdicts(self) -> list[Verdict]:
         """What to take each host for now. A host that is still starting is judged only by the failure of its call."""
         now = self.clock.monotonic()
@@ -208,9 +213,8 @@ class Fleet:
             if host.state == "dead" or (host.state == "starting" and not host.call_failed):
                 continue
             beat = self.listener.beats.get(host.incarnation)
-            last = max(host.began, beat.at if beat is not None else 0.0)
             gone = beat is not None and beat.raylet_gone
-            heard.append(Heard(host.incarnation, host.node, last, host.call_failed, gone))
+            heard.append(Heard(host.incarnation, host.node, self.last_heard(host), host.call_failed, gone))
         limits = Limits(self.settings.silence_s, self.settings.lease_s)
         return judge(heard, now, limits, self.nodes, self.draining)
 

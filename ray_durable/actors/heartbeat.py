@@ -42,6 +42,7 @@ class Listener:
         self.socket.bind((host, 0))
         self.address: tuple[str, int] = self.socket.getsockname()[:2]
         self.beats: dict[str, Beat] = {}
+        self.fenced = 0  # hosts that said, as their last word, that their log had been sealed
         self.tick = clock.monotonic()
         self.closed = False
         self.thread = threading.Thread(target=self.listen, name="heartbeats", daemon=True)
@@ -70,10 +71,13 @@ class Listener:
 
     def hear(self, data: bytes, sender: tuple[str, int]) -> None:
         try:
-            token, host, turns, raylet_gone = json.loads(data)
+            token, host, turns, raylet_gone, *fenced = json.loads(data)
         except (ValueError, TypeError):
             return  # not a beat
         if not hmac.compare_digest(str(token), self.token):
+            return
+        if fenced:
+            self.fenced += 1
             return
         known = self.beats.get(host)
         self.beats[host] = Beat(self.tick, turns, raylet_gone)
@@ -111,14 +115,21 @@ class Beater:
 
     def beat(self) -> None:
         while not self.closed.is_set():
-            message = json.dumps([self.token, self.host, self.turns(), not self.raylet_is_alive()]).encode()
-            try:
-                self.socket.sendto(message, tuple(self.address))
-            except OSError:
-                pass  # the next one may get through; silence has its own consequence
+            self.say()
             self.closed.wait(self.period_s)
             self.take_answers()
         self.socket.close()
+
+    def say(self, *more: str) -> None:
+        message = json.dumps([self.token, self.host, self.turns(), not self.raylet_is_alive(), *more]).encode()
+        try:
+            self.socket.sendto(message, tuple(self.address))
+        except OSError:
+            pass  # the next one may get through; silence has its own consequence
+
+    def say_fenced(self) -> None:
+        """The last word of a host whose log was sealed: it is counted by the controller, as nobody scrapes it any more."""
+        self.say("fenced")
 
     def take_answers(self) -> None:
         try:

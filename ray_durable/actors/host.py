@@ -20,7 +20,7 @@ from ray_durable import operations
 from ray_durable.actors import cluster, refs
 from ray_durable.actors.code import CodeShelf
 from ray_durable.actors.engine import Engine
-from ray_durable.actors.exporter import Exporter
+from ray_durable.actors.exporter import Exporter, watch_loop_lag
 from ray_durable.actors.heartbeat import Beater
 from ray_durable.actors.hosted import Leaving
 from ray_durable.actors.mailbox import Message
@@ -32,6 +32,7 @@ from ray_durable.checkpoint.codec import dumps
 from ray_durable.checkpoint.log import Log
 from ray_durable.checkpoint.names import segment_name
 from ray_durable.checkpoint.stores import open_store
+from ray_durable.checkpoint.stores.metered import MeteredStore
 from ray_durable.clock import SYSTEM_CLOCK
 from ray_durable.config import Settings
 from ray_durable.errors import CoroutineCancelled, FencedError, StaleTermError
@@ -93,6 +94,7 @@ class Host:
         operations.install()
         refs.install_in_host()
         loop = asyncio.get_running_loop()
+        loop.set_exception_handler(self.loop_failed)
         self.news = asyncio.Event()
         self.event_log = open_event_log(self.incarnation, self.settings, cluster.log_directory())
         metrics = Metrics(node=cluster.this_node_id()[:12], host=self.incarnation, on=self.settings.metrics)
@@ -100,7 +102,7 @@ class Host:
         self.tally = Tally(metrics)
         self.engine = Engine(loop, tally=self.tally, turn_size=self.settings.turn_size, on_finished=self.finished)
         self.engine.allowed = self.allowed
-        store = open_store(self.settings.storage)
+        store = MeteredStore(open_store(self.settings.storage), metrics)
         self.engine.before_commit = CodeShelf(store).shelve
         in_flight = self.settings.commits_in_flight if store.remote else 1
         self.engine.log = self.log = Log(
@@ -115,9 +117,15 @@ class Host:
         )
         metrics.coroutines.follow(lambda: len(self.engine.coroutines) - len(self.engine.ready), "waiting")
         metrics.coroutines.follow(lambda: len(self.engine.ready), "ready")
+        metrics.oldest_ready.follow(lambda: self.tally.ready.oldest(SYSTEM_CLOCK.monotonic()))
         self.exporter = Exporter.start(metrics, self.settings)
         self.lease_task = loop.create_task(self.keep_lease())
+        self.lag_task = loop.create_task(watch_loop_lag(metrics))
         gc.freeze()
+
+    def loop_failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Nothing that fails in a callback goes unseen."""
+        self.event_log.error("callback_failed", context.get("exception"), message=context["message"])
 
     def check(self, term: int) -> None:
         """Rule 13: a host refuses commands of a lower term. Raises: StaleTermError."""
@@ -160,8 +168,8 @@ class Host:
         """The log is over: run and release nothing more, and end this process."""
         self.engine.stop()
         self.event_log.error("log_stopped", error)
-        if isinstance(error, FencedError):
-            self.metrics.fenced_writers.add(1, "host")
+        if isinstance(error, FencedError) and self.beater is not None:
+            self.beater.say_fenced()
         logging.shutdown()
         os._exit(1)
 

@@ -35,6 +35,7 @@ from ray_durable.metrics import Metrics
 __all__ = ["Leader"]
 
 ADOPTIONS_PER_CALL = 500
+CAUSES = {"host_died": "takeover", "host_hung": "takeover", "node_died": "takeover", "cold_start": "cold_start"}
 
 
 class Leader:
@@ -176,8 +177,8 @@ class Leader:
         self.events.arrived(entry.header.id, entry.reason)
         if entry.reason:
             self.metrics.migrations.add(1, entry.reason)
-            if entry.reason == "cold_start":
-                self.metrics.recoveries.add(1, "cold_start")
+            if entry.reason in CAUSES:
+                self.metrics.recoveries.add(1, CAUSES[entry.reason])
             entry.reason = ""
 
     # ------------------------------------------------------------ takeover
@@ -197,9 +198,17 @@ class Leader:
         sealed = await self.seal(incarnation)
         self.fleet.kill(record)
         sealed_at = self.clock.monotonic()
+        heard = self.fleet.last_heard(record)
         self.metrics.takeovers.add(1)
+        self.metrics.takeover_time.observe(began - heard, 1, "detect")
         self.metrics.takeover_time.observe(sealed_at - began, 1, "seal")
-        self.carry_out(sealed, reason)
+
+        def settled() -> None:
+            now = self.clock.monotonic()
+            self.metrics.takeover_time.observe(now - sealed_at, 1, "adopt")
+            self.metrics.takeover_time.observe(now - heard, 1, "total")
+
+        self.carry_out(sealed, reason, settled)
         self.fleet.hosts.pop(incarnation, None)
         await self.place_waiting()
 
@@ -235,7 +244,7 @@ class Leader:
         transfer = None if found is None else transfer_from(found)
         return None if transfer is None else transfer.header
 
-    def carry_out(self, sealed: Sealed, reason: str) -> None:
+    def carry_out(self, sealed: Sealed, reason: str, settled: Callable[[], None] | None = None) -> None:
         """Bring a sealed log into the map: what ended there, what moved away, and the seal's plan."""
         recovery = sealed.recovery
         for finished in finished_in(recovery):
@@ -251,7 +260,8 @@ class Leader:
         for id, plan in plans.items():
             self.follow(id, plan, recovery, reason)
         entries = [self.ledger.entries.get(id) for id in plans]
-        self.events.expect(sealed.writer, [e.header.id for e in entries if e is not None and e.finished is None])
+        expected = [e.header.id for e in entries if e is not None and e.finished is None]
+        self.events.expect(sealed.writer, expected, settled)
 
     def follow(self, id: str, plan: Plan, recovery: Recovery, reason: str) -> None:
         """Make one plan of a seal the map's."""

@@ -305,15 +305,15 @@ def remote_again(function: Any, options: dict[str, Any]) -> Any:
 
 
 def install() -> None:
-    """Make durable code suspend on refs, in any process that runs it."""
+    """Make durable code suspend on refs, and Ray's functions part of what it may hold, in any process that runs it."""
     suspends(ray.get, suspended_get)
     suspends(ray.wait, suspended_wait)
     awaits(ray.ObjectRef, awaited)
+    copyreg.pickle(type(fail), reduce_remote_function)
 
 
 def install_in_host() -> None:
-    """Besides, note the calls that coroutines make, and pickle refs and Ray's functions with their frames."""
+    """Besides, note the calls that coroutines make, and pickle refs with their frames."""
     install()
     cluster.watch_calls(note_call)
     copyreg.pickle(ray.ObjectRef, reduce_ref)
-    copyreg.pickle(type(fail), reduce_remote_function)

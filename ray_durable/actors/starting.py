@@ -13,8 +13,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from ray_durable.actors.arranging import SENT
 from ray_durable.actors.refs import Call, register
 from ray_durable.actors.transfer import Demands, Header
-from ray_durable.checkpoint.codec import dumps
 from ray_durable.clock import SYSTEM_CLOCK
+from ray_durable.compiler.references import dumps
 from ray_durable.errors import OptionError
 from ray_durable.runner import Coroutine
 from ray_durable.running import entered

@@ -76,3 +76,13 @@ def test_a_listener_that_stood_still_blames_nobody(listener):
     heard_at = listener.beats["host-1"].at
     listener.tick -= 30  # as if the whole process had been stopped for 30 s
     until(lambda: listener.beats["host-1"].at > heard_at)
+
+
+def test_a_fenced_host_is_counted_and_does_not_count_as_alive(listener):
+    host = beater(listener, period_s=30.0)
+    until(lambda: "host-1" in listener.beats)
+    heard_at = listener.beats["host-1"].at
+    host.say_fenced()
+    until(lambda: listener.fenced == 1)
+    assert listener.beats["host-1"].at == heard_at
+    host.close()
