@@ -38,7 +38,7 @@ OUTCOME = Label("outcome", ("completed", "failed", "cancelled"))
 REASON = Label(
     "reason", ("node_died", "host_died", "host_hung", "node_draining", "rebalance", "requested", "cold_start")
 )
-PHASE = Label("phase", ("detect", "seal", "recover", "adopt", "total"))
+PHASE = Label("phase", ("detect", "seal", "adopt", "total"))
 DETECTION = Label("kind", ("call_failed", "connection_lost", "silence", "node_gone", "host_said"))
 RETRY = Label("kind", ("function", "call", "store"))
 ROLE = Label("role", ("host", "controller"))

@@ -15,12 +15,12 @@ from typing import Any
 
 import ray
 
-from ray_durable.actors import cluster
+from ray_durable.actors import cluster, figures
 from ray_durable.actors.events import Events
 from ray_durable.actors.exporter import Exporter, Target
 from ray_durable.actors.fleet import Fleet, HostRecord
 from ray_durable.actors.leader import Leader
-from ray_durable.actors.ledger import Entry, Ledger
+from ray_durable.actors.ledger import Entry
 from ray_durable.actors.membership import Verdict
 from ray_durable.actors.outcomes import Failure, Value
 from ray_durable.actors.rebuild import Rebuilt, controller_writer, lost_owners, read_logs, rebuild
@@ -28,6 +28,7 @@ from ray_durable.actors.terms import beat, is_replaced, lead_cluster, next_term
 from ray_durable.actors.transfer import Header
 from ray_durable.checkpoint.log import Log
 from ray_durable.checkpoint.stores import open_store, probe
+from ray_durable.checkpoint.stores.metered import MeteredStore
 from ray_durable.clock import SYSTEM_CLOCK
 from ray_durable.config import Settings
 from ray_durable.errors import FencedError, NoSuchCoroutineError
@@ -66,7 +67,8 @@ class Controller:
     async def begin(self) -> None:
         settings, clock = self.settings, SYSTEM_CLOCK
         self.event_log = open_event_log("controller", settings, cluster.log_directory())
-        self.store = store = await asyncio.to_thread(open_store, settings.storage)
+        self.metrics = Metrics(node=cluster.this_node_id()[:12], host="controller", on=settings.metrics)
+        self.store = store = MeteredStore(await asyncio.to_thread(open_store, settings.storage), self.metrics)
         await asyncio.to_thread(probe, store)
         self.claim = await asyncio.to_thread(
             lambda: lead_cluster(
@@ -79,7 +81,6 @@ class Controller:
             )
         )
         self.term = await asyncio.to_thread(next_term, store, clock)
-        self.metrics = Metrics(node=cluster.this_node_id()[:12], host="controller", on=settings.metrics)
         self.events = Events(self.event_log, clock)
         self.exporter = Exporter.start(self.metrics, settings, self.targets)
         self.changed = asyncio.Event()
@@ -106,18 +107,8 @@ class Controller:
         await self.resume(rebuilt)
         for work in (self.tick(), self.look(), self.show_life()):
             self.fleet.spawn(work)
-        self.follow(rebuilt.ledger)
+        figures.follow(self.metrics, rebuilt.ledger, self.fleet, self.events)
         self.events.add("leading", term=self.term, coroutines=rebuilt.ledger.unfinished)
-
-    def follow(self, ledger: Ledger) -> None:
-        """Show figures that are kept anyway; they are read in the exporter's thread."""
-        gauge, fleet, events = self.metrics.coroutines, self.fleet, self.events
-        gauge.follow(lambda: len(ledger.owned.get("", ())), "pending")
-        gauge.follow(lambda: sum(map(len, list(events.recovering.values()))), "moving")
-        for state in ("alive", "suspect", "draining"):
-            count = lambda state=state: sum(host.state == state for host in list(fleet.hosts.values()))  # noqa: E731
-            self.metrics.hosts.follow(count, state)
-        self.metrics.fenced_writers.follow(lambda: fleet.listener.fenced, "host")
 
     def open_log(self) -> Log:
         loop = asyncio.get_running_loop()
@@ -227,9 +218,7 @@ class Controller:
 
     def targets(self) -> list[Target]:
         """The hosts' `/metrics`, for Prometheus."""
-        own = [Target(self.exporter.address, {"role": "controller"})] if self.exporter.address else []
-        hosts = [host.metrics for host in list(self.fleet.hosts.values()) if host.metrics]
-        return own + [Target(address, {"role": "host"}) for address in hosts]
+        return figures.targets(self.exporter.address, self.fleet.hosts)
 
     # ------------------------------------------------------------ for clients
 

@@ -128,7 +128,7 @@ class Beater:
             pass  # the next one may get through; silence has its own consequence
 
     def say_fenced(self) -> None:
-        """The last word of a host whose log was sealed: it is counted by the controller, as nobody scrapes it any more."""
+        """The last word of a host whose log was sealed: the controller counts it, as nobody scrapes this host now."""
         self.say("fenced")
 
     def take_answers(self) -> None:
