@@ -13,26 +13,55 @@ from operator import itemgetter
 from typing import Any
 
 from ray_durable.compiler.capture import FORWARD, STEPS, parts
+from ray_durable.compiler.iterators import decode
 from ray_durable.compiler.support import Awaited
 from ray_durable.compiler.unit import UNITS, Unit
-from ray_durable.errors import CannotPickleError
+from ray_durable.errors import CannotPickleError, RestoreError
 
 
 class Layout:
-    """How the state of a unit's frames is read: names and getters per yield point, made once."""
+    """How the state of one body's frames is read and given back: names and getters per yield point, made once.
 
-    __slots__ = ("at", "blank", "cells", "delegate", "getters", "loops", "names", "references", "suffix", "to", "unit")
+    A state is a tuple: the yield point (negative when some variable has no value), the variables, the compiler's
+    locals that are held there, and last those of them that are loop iterators."""
 
-    def __init__(self, unit: Unit) -> None:
-        self.unit = unit
+    __slots__ = (
+        "at", "blank", "cells", "delegate", "loops", "names", "order", "places", "references", "resumed", "suffix",
+        "take", "to", "unit",
+    )  # fmt: skip
+
+    def __init__(self, unit: Unit, resumed: bool) -> None:
+        self.unit, self.resumed = unit, resumed
         self.references: list[Any] = [None, None]  # `Writer` keeps here what it found, per value of `by_key`
         self.at, self.to, self.cells, self.delegate = (unit.names[name] for name in ("at", "to", "cells", "delegate"))
         self.suffix = "" if unit.mode == "native" and not unit.path else suffix(unit)
-        self.names = [tuple(unit.variables)] + [(*unit.variables, *point.temporaries) for point in unit.points]
-        self.getters = [getter(names) for names in self.names]
-        prefix = self.at.removesuffix("at") + "it"
         self.blank = (None,) * len(unit.variables), (None,) * len(unit.temporaries)
-        self.loops = [tuple(i for i, name in enumerate(names) if name.startswith(prefix)) for names in self.names]
+        self.order = (*unit.variables, self.to, self.delegate, self.cells, *unit.temporaries)
+        prefix = self.at.removesuffix("at") + "it"
+        held = [()] + [point.temporaries for point in unit.points]
+        self.loops = [tuple(name for name in names if name.startswith(prefix)) for names in held]
+        plain = [tuple(name for name in names if not name.startswith(prefix)) for names in held]
+        self.names = [(*unit.variables, *names, *loops) for names, loops in zip(plain, self.loops, strict=True)]
+        self.take = [getter((self.at, *unit.variables, *names)) for names in plain]
+        self.places: list[Any] = [None] * len(held)
+
+    def arguments(self, state: tuple[Any, ...], delegates: list[Any], cells: tuple[Any, ...]) -> tuple[Any, ...]:
+        """What the resume body is called with, but for a first parameter that lives in a cell.
+
+        Raises: RestoreError when the state does not fit."""
+        sign = state[0]
+        point = abs(sign) if type(sign) is int else 0
+        if not 0 < point < len(self.names) or len(state) != len(self.names[point]) + 1:
+            raise RestoreError("the frame does not fit the function", self.unit.qualname)
+        if loops := len(self.loops[point]):
+            state = (*state[:-loops], *map(decode, state[-loops:]))
+        place = self.places[point]
+        if place is None:
+            index = {name: number for number, name in enumerate(self.names[point], 1)}
+            index |= {self.to: 0, self.delegate: len(state) + 1, self.cells: len(state) + 2}
+            place = self.places[point] = getter(tuple(index.get(name, len(state)) for name in self.order))
+        found: tuple[Any, ...] = place((*state, None, delegates, cells))
+        return found
 
 
 def suffix(unit: Unit) -> str:
@@ -40,11 +69,10 @@ def suffix(unit: Unit) -> str:
     return "~" + unit.mode[0] + ".".join(map(str, unit.path))
 
 
-def getter(names: tuple[str, ...]) -> Callable[[Any], tuple[Any, ...]]:
+def getter(names: tuple[Any, ...]) -> Callable[[Any], tuple[Any, ...]]:
+    """`itemgetter` that gives a tuple also of one item."""
     if len(names) > 1:
         return itemgetter(*names)
-    if not names:
-        return lambda variables: ()
     (only,) = names
     return lambda variables: (variables[only],)
 
@@ -53,10 +81,10 @@ LAYOUTS: dict[int, Layout] = {}  # by id of a code object, fresh or resume
 
 
 def layout_of(code: types.CodeType) -> Layout | None:
-    unit = UNITS.get(id(code))
-    if unit is None:
-        return None
-    found = LAYOUTS[id(code)] = Layout(unit)
+    """The layout of a body; None for code that is not durable."""
+    found = LAYOUTS.get(id(code))
+    if found is None and (unit := UNITS.get(id(code))) is not None:
+        found = LAYOUTS[id(code)] = Layout(unit, code is not unit.code)
     return found
 
 
@@ -117,8 +145,8 @@ def is_async_generator(obj: Any) -> bool:
 def pending(obj: Any) -> Any:
     """What a restored object that was not driven yet is going to delegate to."""
     frame, code, _, _ = parts(obj)
-    layout = LAYOUTS.get(id(code)) or layout_of(code)
-    if frame is None or layout is None or code is layout.unit.code:
+    layout = layout_of(code)
+    if frame is None or layout is None or not layout.resumed:
         return None
     variables = frame.f_locals
     waiting = variables.get(layout.delegate) if variables.get(layout.to) else None

@@ -13,9 +13,9 @@ from typing import Any
 
 from ray_durable.compiler import identity
 from ray_durable.compiler.capture import parts
+from ray_durable.compiler.discard import discard
 from ray_durable.compiler.frame import NOT_STARTED, Frame
-from ray_durable.compiler.iterators import decode
-from ray_durable.compiler.layouts import LAYOUTS, Layout, layout_of
+from ray_durable.compiler.layouts import Layout, layout_of
 from ray_durable.compiler.restore import assemble, contents, prime
 from ray_durable.compiler.support import Awaited, forward_iterator
 from ray_durable.errors import RestoreError
@@ -23,8 +23,26 @@ from ray_durable.errors import RestoreError
 Maker = tuple[Layout, dict[str, Any], types.FunctionType | None]  # globals; the function, if it has no closure
 
 MAKERS: dict[tuple[str, str], Maker] = {}
-UNFILLED: dict[int, Any] = {}  # id of an object that `new` made → the list that its delegate goes into
+UNFILLED: dict[int, tuple[Layout, list[Any], Any]] = {}  # by id of an object that `new` made
 WAITING: dict[int, Any] = {}  # id of a delegate that is not filled yet → who is to be started after it
+SUSPENDABLE = frozenset({types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType})
+
+
+def frame(subject: Any, *rest: Any) -> Any:
+    """Makes an un-started object from a reference and cells; or fills such an object with a state.
+
+    One name for both, as pickle writes each name that it calls once."""
+    if subject.__class__ not in SUSPENDABLE:
+        return new(subject, *rest)
+    try:
+        (state,) = rest
+        fill(subject, state)
+    except BaseException as error:
+        discard(subject)  # nothing of it is to run
+        if isinstance(error, RestoreError) or not isinstance(error, Exception):
+            raise
+        raise RestoreError(f"the frame is damaged: {error!r}", parts(subject)[1].co_qualname) from error
+    return None
 
 
 def maker_of(code: Any, suffix: str) -> Maker:
@@ -33,17 +51,17 @@ def maker_of(code: Any, suffix: str) -> Maker:
         code = identity.code_for(code)
     mode, path = MODES[suffix[1:2]], tuple(map(int, filter(None, suffix[2:].split("."))))
     unit = code.unit(mode, path)
-    layout = layout_of(unit.resume())
+    body = unit.resume()
+    layout = layout_of(body)
     assert layout is not None
-    function = None if unit.resume().co_freevars else types.FunctionType(unit.resume(), code.globals, unit.name)
-    return layout, code.globals, function
+    return layout, code.globals, None if body.co_freevars else types.FunctionType(body, code.globals, unit.name)
 
 
 MODES = {"": "native", "n": "native", "t": "twin"}
 
 
-def new(code: Any, suffix: str = "", *cells: types.CellType) -> Any:
-    """An un-started object of a frame's function; `fill` or `join` gives it the state."""
+def function_of(code: Any, suffix: str, cells: tuple[Any, ...]) -> tuple[Layout, Any, tuple[Any, ...]]:
+    """The resume body as a function with its closure, and the argument before all others, if it takes one."""
     if code.__class__ is str:
         maker = MAKERS.get((code, suffix))
         if maker is None:
@@ -51,65 +69,88 @@ def new(code: Any, suffix: str = "", *cells: types.CellType) -> Any:
     else:
         maker = maker_of(code, suffix)
     layout, variables, function = maker
+    if function is not None and not cells:
+        return layout, function, ()
     unit = layout.unit
-    first: tuple[Any, ...] = ()
-    if function is None or cells:
-        if len(cells) != len(unit.cells_order):
-            raise RestoreError(f"the frame has {len(cells)} cells, its function {len(unit.cells_order)}", unit.qualname)
-        by_name = dict(zip(unit.cells_order, cells, strict=True))
-        closure = tuple(by_name[name] for name in unit.resume().co_freevars)
-        function = types.FunctionType(unit.resume(), variables, unit.name, None, closure)
-        if unit.first_parameter is not None:
-            first = (contents(by_name[unit.first_parameter]),)
-    delegates: list[Any] = []
-    made = function(*first, *layout.blank[0], None, delegates, cells, *layout.blank[1])
-    UNFILLED[id(made)] = delegates
+    if len(cells) != len(unit.cells_order) or not all(type(cell) is types.CellType for cell in cells):
+        raise RestoreError("the frame's cells do not fit the function", unit.qualname)
+    by_name = dict(zip(unit.cells_order, cells, strict=True))
+    body = unit.resume()
+    function = types.FunctionType(body, variables, unit.name, None, tuple(by_name[name] for name in body.co_freevars))
+    return layout, function, () if unit.first_parameter is None else (contents(by_name[unit.first_parameter]),)
+
+
+def new(code: Any, suffix: str = "", *cells: Any) -> Any:
+    """An un-started object, which takes its state from a list when it is started."""
+    layout, function, first = function_of(code, suffix, cells)
+    box: list[Any] = []
+    made = function(*first, *layout.blank[0], box, None, cells, *layout.blank[1])
+    UNFILLED[id(made)] = layout, box, cells
     return made
 
 
-def fill_inner(made: Any, state: tuple[Any, ...]) -> None:
-    """Gives an un-started object its state: the yield point (negative: some variables have no value), then values."""
-    if UNFILLED.pop(id(made), None) is None:
-        return  # met twice, in a cycle
-    frame, code, _, _ = parts(made)
-    assert frame is not None
-    layout = LAYOUTS[id(code)]
-    sign = state[0]
-    names = layout.names[abs(sign)] if type(sign) is int and 0 < abs(sign) < len(layout.names) else None
-    if names is None or len(names) != len(state) - 1:
-        raise RestoreError("the frame does not fit the function", layout.unit.qualname)
-    variables = dict(zip(names, state[1:], strict=True))
-    for index in layout.loops[abs(sign)]:
-        variables[names[index]] = decode(state[index + 1])
-    variables[layout.to] = sign
-    write_locals(frame, variables)
-    if WAITING and (waiting := WAITING.pop(id(made), None)) is not None:
-        prime(waiting)
-
-
 def fill(made: Any, state: tuple[Any, ...]) -> None:
-    """`fill_inner`, and start the object: it then stands at its yield point."""
-    fill_inner(made, state)
-    prime(made)
+    """Give an un-started object its state, and start it unless it is to stay so."""
+    found = UNFILLED.pop(id(made), None)
+    if found is None:
+        return  # met twice, in a cycle
+    layout, box, cells = found
+    kind = state[0]
+    if kind.__class__ is int:
+        box[:] = layout.arguments(state, [], cells)
+        start(made)
+    elif kind == "c":
+        box[:] = layout.arguments(state[2:], linked(state[1]), cells)
+        start(made)
+    elif kind == "j":
+        _, _, form, inner, *own = state
+        box[:] = layout.arguments(tuple(own), held_as(form, inner), cells)
+        if id(inner) in UNFILLED:
+            WAITING[id(inner)] = made  # a cycle: the delegate is filled later
+        else:
+            start(made)
+    else:
+        leave_unstarted(made, layout, cells, state)
+    if WAITING and (waiting := WAITING.pop(id(made), None)) is not None:
+        start(waiting)
 
 
-def join_inner(made: Any, state: tuple[Any, ...]) -> None:
-    """`fill_inner` for an object that delegates: all delegates below, how it holds its own, that one, then as there."""
-    delegates = UNFILLED.get(id(made))
-    if delegates is None:
-        return
-    _, form, inner, *own = state
-    fill_inner(made, tuple(own))
-    delegates.extend(held_as(form, inner))
+def leave_unstarted(made: Any, layout: Layout, cells: Any, state: tuple[Any, ...]) -> None:
+    """Put the state into the local variables themselves, where `capture` finds it."""
+    match state:
+        case ["i", *own]:
+            delegates: list[Any] = []
+        case ["d", links, *own]:
+            delegates = linked(links)
+        case ["k", _, form, inner, *own]:
+            delegates = held_as(form, inner)
+        case _:
+            raise RestoreError(f"the frame's state is of no known form: {state[0]!r}", layout.unit.qualname)
+    native = parts(made)[0]
+    assert native is not None
+    write_locals(native, dict(zip(layout.order, layout.arguments(tuple(own), delegates, cells), strict=True)))
 
 
-def join(made: Any, state: tuple[Any, ...]) -> None:
-    """`join_inner`, and start the whole chain."""
-    join_inner(made, state)
-    if id(state[2]) in UNFILLED:
-        WAITING[id(state[2])] = made  # a cycle: the delegate is filled later, and then starts this one
+def start(made: Any) -> None:
+    """Lead a filled object, and all that it delegates to, to its yield point."""
+    if made.__class__ is types.GeneratorType:
+        next(made)
     else:
         prime(made)
+
+
+def linked(links: tuple[Any, ...]) -> list[Any]:
+    """The delegates of a chain, un-started: what the outermost frame delegates to."""
+    held: list[Any] = []
+    for link in reversed(links):
+        if len(link) == 2:  # the end of the chain, which is no durable object
+            held = held_as(*link)
+            continue
+        form, (code, *rest), state = link
+        suffix, cells = (rest[0], tuple(rest[1:])) if rest else ("", ())
+        layout, function, first = function_of(code, suffix, cells)
+        held = held_as(form, function(*first, *layout.arguments(state, held, cells)))
+    return held
 
 
 def held_as(form: Any, inner: Any) -> list[Any]:
