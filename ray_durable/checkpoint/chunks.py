@@ -1,13 +1,13 @@
 """Large buffers beside a log, stored once: an unchanged one costs no bytes at the next checkpoint, a changed one only
 the pages that differ.
 
-A buffer is hashed (blake3) in blocks of 256 KiB; only in blocks that are new are its pages of 8 KiB looked at one by
+A buffer is hashed (blake3) in blocks of 64 KiB; only in blocks that are new are its pages of 8 KiB looked at one by
 one. A page that this log has stored is referred to, wherever it came from; new ones are copied into the pending *pack*,
 which the next commit writes before its segment. So pages of many coroutines share one object, and what a durable record
 refers to is durable. A reference holds a digest over the blocks: whatever is read is checked against it as a whole.
 
-Immutable buffers (`bytes`, Arrow's) are known by identity and hashed once. Measured: 64 MiB unchanged 13 ms, wholly new
-40 ms and the disk. Pages of 4 KiB would double the time for half the bytes.
+Immutable buffers (`bytes`, Arrow's) are known by identity and hashed once. Measured: 64 MiB unchanged 13 ms, 1 % of its
+memory pages touched 25 ms and 2 % of its bytes. Pages of 4 KiB would take twice that time for half the bytes.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any
 
 from blake3 import blake3
 
+from ray_durable.checkpoint.footer import Form, unwrap, wrap
 from ray_durable.checkpoint.keys import NO_KEYS, Keys
 from ray_durable.checkpoint.names import chunk_name
 from ray_durable.checkpoint.reading import current_base
@@ -31,12 +32,11 @@ from ray_durable.checkpoint.references import (
     unpack_extents,
 )
 from ray_durable.checkpoint.relocation import Relocations
-from ray_durable.checkpoint.segment import Form, unwrap, wrap
 from ray_durable.checkpoint.stores import Store
 from ray_durable.errors import DamagedError, NotFoundError
 from ray_durable.metrics import NO_METRICS, Metrics
 
-BLOCK_BYTES = 256 << 10
+BLOCK_BYTES = 64 << 10
 PAGE_BYTES = 8 << 10
 OWNERS_MAX = 1024
 OWNERS_BYTES_MAX = 1 << 30
@@ -72,6 +72,8 @@ class Chunks:
         self.store, self.writer, self.nonce, self.keys, self.metrics = store, writer, nonce, keys, metrics
         self.pages: dict[bytes, Extent] = {}
         self.blocks: dict[bytes, tuple[Extent, ...]] = {}
+        self.references: dict[bytes, bytes] = {}
+        """By digest of the whole: what is stored already needs no new map."""
         self.owners: OrderedDict[int, tuple[Any, bytes, int]] = OrderedDict()
         self.owners_bytes = 0
         self.pending = Pack(0)
@@ -92,7 +94,8 @@ class Chunks:
         with self.lock:
             before = self.pending.size
             digest, extents = self.place(data)
-            reference = self.refer(digest, len(data), extents)
+            reference = self.references.get(digest) or self.refer(digest, len(data), extents)
+            self.references[digest] = reference
             written = self.pending.size - before
         self.count("written", -(-written // PAGE_BYTES), written)
         self.count("reused", (len(data) - written) // PAGE_BYTES, max(0, len(data) - written))
@@ -174,9 +177,11 @@ class Chunks:
             self.blocks = {
                 name: extents for name, extents in self.blocks.items() if all(each.pack not in gone for each in extents)
             }
+            self.references = {
+                digest: reference for digest, reference in self.references.items() if gone.isdisjoint(needs(reference))
+            }
             for key, (_, reference, size) in list(self.owners.items()):
-                if any(pack in gone for pack, _ in Reference.unpack(reference).packs):
-                    del self.owners[key]
+                if not gone.isdisjoint(needs(reference)) and self.owners.pop(key, None) is not None:
                     self.owners_bytes -= size
 
     # -- loading
@@ -222,6 +227,11 @@ class Chunks:
             return memoryview(self.store.read(name, first, last - first))
         _, body = unwrap(name, self.store.read(name), self.keys)
         return body[first:last]
+
+
+def needs(reference: bytes) -> list[int]:
+    """The packs that a reference needs."""
+    return [pack for pack, _ in Reference.unpack(reference).packs]
 
 
 def merged(extents: Iterable[Extent]) -> list[Extent]:

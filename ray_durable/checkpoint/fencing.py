@@ -11,7 +11,7 @@ import struct
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from ray_durable.checkpoint.segment import Footer, Form
+from ray_durable.checkpoint.footer import Footer, Form
 
 SEALED_BY_DAMAGE = "an object that cannot be read"
 

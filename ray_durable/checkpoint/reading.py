@@ -17,9 +17,10 @@ from typing import Any
 from blake3 import blake3
 
 from ray_durable.checkpoint.fencing import Seal, first_free
+from ray_durable.checkpoint.footer import Form, unwrap
 from ray_durable.checkpoint.keys import NO_KEYS, Keys
 from ray_durable.checkpoint.names import base_name, log_prefix, parse_log_object, part_name, plan_name, segment_name
-from ray_durable.checkpoint.segment import Form, Segment, decode, unwrap
+from ray_durable.checkpoint.segment import Segment, decode
 from ray_durable.checkpoint.stores import Store
 from ray_durable.errors import DamagedError, NotFoundError, StoreError
 

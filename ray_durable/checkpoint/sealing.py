@@ -23,12 +23,13 @@ from ray_durable.checkpoint.fencing import (
     first_free,
     seal_is_void,
 )
+from ray_durable.checkpoint.footer import FOOTER_BYTES, Footer, Form, read_footer, wrap
 from ray_durable.checkpoint.keys import NO_KEYS, Keys
 from ray_durable.checkpoint.names import log_prefix, parse_log_object, plan_name, segment_name
 from ray_durable.checkpoint.reading import CompactedMeanwhile, LogReader, Reading, decode_plan, read_log
 from ray_durable.checkpoint.record import Codec, Kind
 from ray_durable.checkpoint.recovery import Recovery, fold_reading
-from ray_durable.checkpoint.segment import FOOTER_BYTES, Footer, Form, encode, read_footer, wrap
+from ray_durable.checkpoint.segment import encode
 from ray_durable.checkpoint.stores import Store
 from ray_durable.checkpoint.writing import WRITER_BYTES_MAX
 from ray_durable.clock import SYSTEM_CLOCK, Clock

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ray_durable.checkpoint.fencing import Fenced, Written, after_create
-from ray_durable.checkpoint.segment import FOOTER_BYTES, Footer, read_footer
+from ray_durable.checkpoint.footer import FOOTER_BYTES, Footer, read_footer
 from ray_durable.checkpoint.stores import Store
 from ray_durable.clock import Clock
 from ray_durable.errors import AlreadyExists, DamagedError, FencedError, LogStoppedError, NotFoundError, StoreError

@@ -14,13 +14,13 @@ from ray_durable.checkpoint.fencing import (
     may_delete_compacted,
     seal_is_void,
 )
-from ray_durable.checkpoint.segment import Footer, Form
+from ray_durable.checkpoint.footer import Footer, Form
 
 OURS, THEIRS = b"o" * 16, b"t" * 16
 
 
 def footer(nonce, form=Form.RECORDS, writer="host-1"):
-    return Footer(writer, 3, form, nonce, bytes(8), bytes(8), bytes(16), bytes(32), bytes(32), 0)
+    return Footer(writer, 3, form, 0, 0, nonce, bytes(8), bytes(8), bytes(16), bytes(32), bytes(32), 0)
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ray_durable.checkpoint.footer import Form, unwrap, wrap
 from ray_durable.checkpoint.keys import Keys
 from ray_durable.checkpoint.names import segment_name
 from ray_durable.checkpoint.record import Consumed, Kind, Record
-from ray_durable.checkpoint.segment import Form, decode, encode, rows_of, unwrap, wrap
+from ray_durable.checkpoint.segment import decode, encode, rows_of
 from ray_durable.errors import DamagedError
 
 NONCE = b"n" * 16
@@ -43,8 +44,12 @@ def test_large_segments_are_compressed():
 
 
 def test_any_arrow_reader_opens_a_segment():
-    table = pa.ipc.open_stream(made([Record("a", 1, 2, Kind.EVENT, b"x")])).read_all()
+    table = pa.ipc.open_stream(made([Record("a", 1, 2, Kind.EVENT, b"x" * 5000)])).read_all()
     assert table.column("coroutine").to_pylist() == ["a"]
+
+
+def test_a_segment_of_one_record_is_small():
+    assert len(made([Record("0123456789abcdef" * 2, 1, 2, Kind.CHECKPOINT, b"")])) < 600
 
 
 @given(st.data())
