@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
+import weakref
 from types import AsyncGeneratorType, CellType, CodeType, CoroutineType, FrameType, FunctionType, GeneratorType
 from typing import Any
 
@@ -61,9 +62,10 @@ def own_frame(suspended: Any, unit: Unit, frame: FrameType, inner: Any) -> Frame
     at = variables.get(unit.names["at"])
     to = variables.get(unit.names["to"])
     if to:  # restored and not driven yet: the arguments of the resume body are the frame
-        return waiting_frame(unit, frame, variables, abs(to))
+        return waiting_frame(suspended, unit, frame, variables, abs(to))
     values = {name: variables[name] for name in unit.variables if name in variables}
     found = Frame(unit, at or NOT_STARTED, frame.f_globals, values)
+    found.original = weakref.ref(suspended)
     if at is None:
         return not_started(suspended, found, variables)
     point = unit.points[at - 1]
@@ -90,12 +92,13 @@ def not_started(suspended: Any, found: Frame, variables: Any) -> Frame:
     return found
 
 
-def waiting_frame(unit: Unit, frame: FrameType, variables: Any, to: int) -> Frame:
+def waiting_frame(suspended: Any, unit: Unit, frame: FrameType, variables: Any, to: int) -> Frame:
     """The frame of an object that was restored and has not been driven to its yield point."""
     from ray_durable.compiler.frame import UNBOUND
 
     values = {name: variables[name] for name in unit.variables if variables.get(name, UNBOUND) is not UNBOUND}
     found = Frame(unit, to, frame.f_globals, values)
+    found.original = weakref.ref(suspended)
     wanted = (*unit.points[to - 1].temporaries, *unit.points[to - 1].operands)
     found.temporaries = {name: variables[name] for name in wanted if name in variables}
     if unit.cells_order:

@@ -7,6 +7,7 @@ values become bytes is the business of `references`.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import CellType
@@ -74,6 +75,7 @@ class Frame:
     delegate: Frame | ForeignIterator | EvaluateAgain | None = None
     via: str = ""
     via_arguments: tuple[Any, ...] = ()
+    original: weakref.ref[Any] | None = field(default=None, repr=False)  # what was captured, if it still lives
 
     @property
     def function(self) -> str:

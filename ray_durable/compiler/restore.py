@@ -11,6 +11,8 @@ from ray_durable.compiler.support import Awaited, forward_iterator
 from ray_durable.compiler.unit import Unit
 from ray_durable.errors import RestoreError
 
+Renewed = dict[int, tuple[Any, Any]]  # by id of what was captured: that, and what was made of it
+
 
 def restore(frame: Frame) -> Any:
     """A native generator, coroutine or async generator that stands where `frame` does; no value is copied.
@@ -26,23 +28,40 @@ def restore(frame: Frame) -> Any:
     return restored
 
 
-def assemble(frame: Frame) -> Any:
-    """The restored object, not driven yet; `prime` (or the frame around it) leads it to its yield point."""
+def assemble(frame: Frame, renewed: Renewed | None = None) -> Any:
+    """The restored object, not driven yet; `prime` (or the frame around it) leads it to its yield point.
+
+    `renewed`: the objects that were made for the frames further in, by what they replace; locals that hold the old ones
+    get the new ones."""
+    renewed = {} if renewed is None else renewed
+    made = assembled(frame, renewed)
+    original = frame.original and frame.original()
+    if original is not None:
+        renewed[id(original)] = (original, made)
+    return made
+
+
+def assembled(frame: Frame, renewed: Renewed) -> Any:
     unit = frame.unit
     if frame.point == FINISHED:
         return finished(frame)
     if frame.point == NOT_STARTED:
         return start_again(frame)
     check(frame)
+    delegate = inner(frame, renewed)
     values = [frame.values.get(name, UNBOUND) for name in unit.variables]
     to = -frame.point if UNBOUND in values else frame.point
     held = frame.temporaries
     arguments = [held.get(name) for name in unit.temporaries]
+    if renewed:
+        values, arguments = replace_all(values, renewed), replace_all(arguments, renewed)
+        for cell in frame.cells.values():
+            replace_in_cell(cell, renewed)
     function = bound(unit, unit.resume(), frame.globals, frame.cells)
     if unit.first_parameter is not None:
         values.insert(0, contents(frame.cells[unit.first_parameter]))
     cells = tuple(frame.cells[name] for name in unit.cells_order)
-    return function(*values, to, inner(frame), cells, *arguments)
+    return function(*values, to, delegate, cells, *arguments)
 
 
 def contents(cell: CellType) -> Any:
@@ -76,14 +95,28 @@ def check(frame: Frame) -> None:
         raise RestoreError(f"the frame lacks what it delegates to in line {point.lineno}", unit.qualname)
 
 
-def inner(frame: Frame) -> list[Any]:
+def replace_all(values: list[Any], renewed: Renewed) -> list[Any]:
+    for value in values:
+        held = getattr(value, "gen", None)  # the generator of a `contextlib` manager
+        if held is not None and id(held) in renewed and renewed[id(held)][0] is held:
+            value.gen = renewed[id(held)][1]
+    return [renewed[id(value)][1] if id(value) in renewed else value for value in values]
+
+
+def replace_in_cell(cell: CellType, renewed: Renewed) -> None:
+    value = contents(cell)
+    if id(value) in renewed and renewed[id(value)][0] is value:
+        cell.cell_contents = renewed[id(value)][1]
+
+
+def inner(frame: Frame, renewed: Renewed) -> list[Any]:
     """What the frame delegates to, un-driven, for the resume body to take."""
     delegate = frame.delegate
     if delegate is None or isinstance(delegate, EvaluateAgain):
         return []
     if isinstance(delegate, ForeignIterator):
         return [forward_iterator(delegate.iterator)]
-    made = assemble(delegate)
+    made = assemble(delegate, renewed)
     steps: dict[str, Callable[[], Any]] = {
         "": lambda: made,
         "await": lambda: Awaited(made),

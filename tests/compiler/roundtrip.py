@@ -6,7 +6,9 @@ logged, yielded, sent, thrown, returned or raised (with its context and the line
 
 from __future__ import annotations
 
+import gc
 import re
+import sys
 import traceback
 import types
 from collections.abc import Callable, Iterator
@@ -64,12 +66,25 @@ def lines_of(error: BaseException, filename: str) -> list[tuple[str, int | None]
     return [entry for entry in entries if entry[0] not in ("<listcomp>", "<setcomp>", "<dictcomp>")]  # inlined
 
 
+SUSPENDABLE = (types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType)
+STEPS = ("coroutine_wrapper", "async_generator_asend", "async_generator_athrow", "anext_awaitable")
+
+
 def forget(suspended: Any) -> None:
     """Let go of the originals of one chain, without running them; the objects that they share with the new ones stay."""
-    while type(suspended) in (types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType):
-        set_finalized(suspended)
-        names = ("gi_yieldfrom", "cr_await", "ag_await")
-        suspended = next((getattr(suspended, name) for name in names if hasattr(suspended, name)), None)
+    while suspended is not None:
+        if type(suspended).__name__ in STEPS:
+            suspended = next((each for each in gc.get_referents(suspended) if is_part(each)), None)
+        elif type(suspended) in SUSPENDABLE:
+            set_finalized(suspended)
+            names = ("gi_yieldfrom", "cr_await", "ag_await")
+            suspended = next((getattr(suspended, name) for name in names if hasattr(suspended, name)), None)
+        else:
+            suspended = None
+
+
+def is_part(each: Any) -> bool:
+    return type(each) in SUSPENDABLE or type(each).__name__ in STEPS
 
 
 @dataclass
@@ -172,6 +187,7 @@ def kind_of(function: Any) -> str:
 
 def run(function: Any, reply: Reply, make_durable: bool, restores: Callable[[int], bool] = lambda n: False, **more: Any) -> Run:
     """One run; `make_durable` says whether of the durable function."""
+    sys.set_asyncgen_hooks(finalizer=lambda generator: None)  # as under an event loop, nothing is closed on the spot
     kind = kind_of(function)
     subject = durable(function) if make_durable else function
     found = Run(function, reply, restores, **more)

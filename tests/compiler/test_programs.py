@@ -4,15 +4,15 @@ import inspect
 
 import pytest
 
-from tests.compiler.programs import expressions, plain, statements
+from tests.compiler.programs import asynchronous, expressions, plain, statements
 from tests.compiler.roundtrip import run, same, scripts
 
-MODULES = [expressions, plain, statements]
+MODULES = [asynchronous, expressions, plain, statements]
 PROGRAMS = [
     pytest.param(function, id=f"{module.__name__.rpartition('.')[2]}.{name}")
     for module in MODULES
     for name, function in inspect.getmembers(module, inspect.isfunction)
-    if function.__module__ == module.__name__ and list(inspect.signature(function).parameters)[0:1] == ["log"] and "__durable__" not in vars(function)
+    if function.__module__ == module.__name__ and list(inspect.signature(function).parameters) in (["log"], ["log", "rest", "key", "more"]) and "__durable__" not in vars(function)
 ]
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import re
 
-from ray_durable.compiler.passes.build import Suspend, child_blocks, clear, located
+from ray_durable.compiler.passes.build import Suspend, child_blocks, clear, helper, located, try_
 from ray_durable.compiler.passes.names import Names
 
 STACKED = re.compile(r"(it|mgr|v|item)\d+$")
@@ -26,6 +26,17 @@ def let_go(body: list[ast.stmt], names: Names) -> None:
             for block in [*(handler.body for handler in statement.handlers), statement.finalbody]:
                 if block and held:
                     block[:0] = [located(each, block[0]) for each in clear(held)]
+
+
+def let_go_at_end(body: list[ast.stmt], names: Names, definition: ast.AST) -> list[ast.stmt]:
+    """The same for an exception that leaves the function: its traceback keeps the frame, and with it all locals."""
+    # try: BODY
+    # except BaseException: _it2 = _it1 = None; raise          a bare `raise` leaves no trace of its own
+    held = [name for name in reversed(assigned(body)) if name in names.used and name.startswith(names.prefix + "it")]
+    if not held:
+        return body
+    handler = ast.ExceptHandler(helper("BaseException"), None, [*clear(held), ast.Raise()])
+    return [located(try_(body, [located(handler, definition)]), definition)]
 
 
 def is_stacked(name: str, names: Names) -> bool:

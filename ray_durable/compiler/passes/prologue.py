@@ -69,6 +69,11 @@ class Resume:
     def __init__(self, context: Context) -> None:
         self.context = context
         self.to = context.names.to
+        self.steppers: list[str] = []  # variables of this body that hold on to iterators
+
+    def let_go(self, since: int, at: ast.AST) -> list[ast.stmt]:
+        """For handlers: drop the iterators of the loops that an exception left (see `lifetimes`)."""
+        return [located(each, at) for each in clear(self.steppers[since:])]
 
     # ---- tests of `_to` ----------------------------------------------------------------------------------------------
     def travelling(self) -> ast.expr:
@@ -175,6 +180,7 @@ class Resume:
         #                             else: E
         names = self.context.names
         chunk, item = names.fresh("chunk"), names.fresh("item")
+        self.steppers += [chunk, item]
         inside, after = points_in(node.body), points_in(node.orelse)
         iterator = node.iter
         passes: ast.expr = ast.Tuple([iterator], ast.Load())
@@ -218,13 +224,16 @@ class Resume:
         #                              except (BaseException if _to == 3 else () if _to else T) as _exc1:
         #                                  if _to: forward(_saved1)
         #                                  B
+        since = len(self.steppers)
+        main = self.block(node.body)
+        gone = self.let_go(since, node)
         inside, after = points_in(node.body), points_in(node.orelse)
         handled = [points_in(handler.body) for handler in node.handlers]
         enter: list[ast.stmt] = []
         handlers: list[ast.ExceptHandler] = []
         saved = self.context.names.fresh("saved") if any(handled) else ""
         for handler, where in zip(node.handlers, handled, strict=True):
-            body, kind = self.block(handler.body), handler.type
+            body, kind = [*gone, *self.block(handler.body)], handler.type
             if where is not None:
                 assert handler.name is not None
                 enter.append(located(if_(self.within(where), self.again(saved, load(handler.name))), handler))
@@ -232,12 +241,12 @@ class Resume:
             if any(handled):
                 kind = self.clause(kind, where, handler)
             handlers.append(located(ast.ExceptHandler(kind, handler.name, body), handler))
-        body = self.block(node.body)
         if inside is None:
-            body = [located(if_(not_(self.travelling()), body), node)]
+            main = [located(if_(not_(self.travelling()), main), node)]
         elif after:
-            body = [located(if_(self.up_to(inside[1]), body), node)]
-        return [located(try_([*enter, *body], handlers, self.block(node.orelse), node.finalbody), node)]
+            main = [located(if_(self.up_to(inside[1]), main), node)]
+        final = [*gone, *node.finalbody] if node.finalbody else []
+        return [located(try_([*enter, *main], handlers, self.block(node.orelse), final), node)]
 
     def again(self, saved: str, error: ast.expr) -> list[ast.stmt]:
         return [assign(saved, call("back", error)), ast.Raise(error)]
@@ -276,11 +285,13 @@ class Resume:
         for way in sorted(leaves_by):
             choices.append(if_(compare(kind, ast.Eq(), constant(way)), [ways[way]]))
         repeat = [assign(saved, constant(None)), if_(load(name), choices)]
+        since = len(self.steppers)
         body = self.block(node.body)
         start = compare(load(self.to), ast.GtE(), constant(where[0]))
         body = [located(if_(start, [located(each, node) for each in repeat], body), node)]
         restore = if_(self.travelling(), [ast.Expr(call("forward", load(saved))), *clear([saved])])
-        return [located(try_(body, [], [], [located(restore, node), *self.block(node.finalbody)]), node)]
+        last = [located(restore, node), *self.let_go(since, node), *self.block(node.finalbody)]
+        return [located(try_(body, [], [], last), node)]
 
     def star(self, node: ast.TryStar) -> list[ast.stmt]:
         raise AssertionError("except* comes later")
