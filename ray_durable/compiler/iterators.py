@@ -123,9 +123,10 @@ def reduce_reversed_list(iterator: Any) -> Reduced:
 
 
 def reduce_range(iterator: Any) -> Reduced:
-    _, (left,), *index = iterator.__reduce__()
-    if index and index[0]:
-        left = left[index[0] :]
+    reduced = iterator.__reduce__()
+    left = reduced[1][0]
+    if len(reduced) > 2 and reduced[2]:
+        left = left[reduced[2] :]
     return range_iterator, (left.start, left.stop, left.step)
 
 
@@ -310,6 +311,8 @@ def encode(iterator: Any) -> Any:
     reducer = REDUCERS.get(type(iterator))
     if reducer is None:
         return iterator
+    if reducer is reduce_range:
+        return reduce_range(iterator)[1]
     function, args = reducer(iterator)[:2]
     if function is range_iterator or function is iterator_at:
         return args  # three integers; a sequence and an index

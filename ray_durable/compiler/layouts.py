@@ -13,8 +13,9 @@ from operator import itemgetter
 from typing import Any
 
 from ray_durable.compiler.capture import FORWARD, STEPS, parts
+from ray_durable.compiler.frame import UNBOUND
 from ray_durable.compiler.iterators import decode
-from ray_durable.compiler.support import Awaited
+from ray_durable.compiler.replacements import Awaited
 from ray_durable.compiler.unit import UNITS, Unit
 from ray_durable.errors import CannotPickleError, RestoreError
 
@@ -22,12 +23,13 @@ from ray_durable.errors import CannotPickleError, RestoreError
 class Layout:
     """How the state of one body's frames is read and given back: names and getters per yield point, made once.
 
-    A state is a tuple: the yield point (negative when some variable has no value), the variables, the compiler's
-    locals that are held there, and last those of them that are loop iterators."""
+    A state is a tuple: the yield point, the values of the variables, those of the compiler's locals that are held
+    there, and last those of them that are loop iterators. Where some variable has no value, it is minus the yield
+    point, a number whose bits say which variables, and the values of the others."""
 
     __slots__ = (
-        "at", "blank", "cells", "delegate", "loops", "names", "order", "places", "references", "resumed", "suffix",
-        "take", "to", "unit",
+        "at", "blank", "cells", "delegate", "held", "loops", "order", "places", "references", "resumed", "suffix",
+        "taking", "to", "unit",
     )  # fmt: skip
 
     def __init__(self, unit: Unit, resumed: bool) -> None:
@@ -40,28 +42,74 @@ class Layout:
         prefix = self.at.removesuffix("at") + "it"
         held = [()] + [point.temporaries for point in unit.points]
         self.loops = [tuple(name for name in names if name.startswith(prefix)) for names in held]
-        plain = [tuple(name for name in names if not name.startswith(prefix)) for names in held]
-        self.names = [(*unit.variables, *names, *loops) for names, loops in zip(plain, self.loops, strict=True)]
-        self.take = [getter((self.at, *unit.variables, *names)) for names in plain]
-        self.places: list[Any] = [None] * len(held)
+        self.held = [tuple(name for name in names if not name.startswith(prefix)) for names in held]
+        self.taking: list[dict[tuple[str, ...], Taking]] = [{} for _ in held]
+        self.places: dict[tuple[int, int], Any] = {}
+
+    def take(self, point: int, variables: Any) -> tuple[Any, ...]:
+        """The state at a yield point, without the loop iterators."""
+        known = self.taking[point]
+        bound = tuple(variables)
+        found = known.get(bound)
+        if found is None:
+            if len(known) > PATTERNS_MAX:
+                known.clear()
+            found = known[bound] = self.learn(point, bound)
+        before, values = found
+        state: tuple[Any, ...] = before + values(variables)
+        return state
+
+    def learn(self, point: int, bound: tuple[str, ...]) -> Taking:
+        """How to take the state where exactly the names `bound` have a value."""
+        unbound = [number for number, name in enumerate(self.unit.variables) if name not in bound]
+        names = (*(name for name in self.unit.variables if name in bound), *self.held[point])
+        if not unbound:
+            return (), getter((self.at, *names))
+        return (-point, sum(1 << number for number in unbound)), getter(names)
 
     def arguments(self, state: tuple[Any, ...], delegates: list[Any], cells: tuple[Any, ...]) -> tuple[Any, ...]:
         """What the resume body is called with, but for a first parameter that lives in a cell.
 
         Raises: RestoreError when the state does not fit."""
         sign = state[0]
-        point = abs(sign) if type(sign) is int else 0
-        if not 0 < point < len(self.names) or len(state) != len(self.names[point]) + 1:
-            raise RestoreError("the frame does not fit the function", self.unit.qualname)
-        if loops := len(self.loops[point]):
+        point, unbound = (sign, 0) if sign.__class__ is not int or sign > 0 else (-sign, state[1])
+        place = self.places.get((point, unbound))
+        if place is None or len(state) != place[0]:
+            place = self.place(point, unbound, state)
+        _, loops, values = place
+        if loops:
             state = (*state[:-loops], *map(decode, state[-loops:]))
-        place = self.places[point]
-        if place is None:
-            index = {name: number for number, name in enumerate(self.names[point], 1)}
-            index |= {self.to: 0, self.delegate: len(state) + 1, self.cells: len(state) + 2}
-            place = self.places[point] = getter(tuple(index.get(name, len(state)) for name in self.order))
-        found: tuple[Any, ...] = place((*state, None, delegates, cells))
+        found: tuple[Any, ...] = values((*state, None, delegates, cells, UNBOUND))
         return found
+
+    def place(self, point: Any, unbound: Any, state: tuple[Any, ...]) -> tuple[int, int, Any]:
+        """Where in a state each argument of the resume body is found, behind the state's length."""
+        variables = self.unit.variables
+        if (
+            type(point) is int
+            and 0 < point < len(self.held)
+            and type(unbound) is int
+            and 0 <= unbound >> len(variables) == 0
+        ):
+            bound = [name for number, name in enumerate(variables) if not unbound >> number & 1]
+            names = (*bound, *self.held[point], *self.loops[point])
+            start = 2 if unbound else 1
+            length = start + len(names)
+            if len(state) == length:
+                index = dict.fromkeys(variables, length + 3) | {
+                    self.to: 0,
+                    self.delegate: length + 1,
+                    self.cells: length + 2,
+                }
+                index |= {name: number for number, name in enumerate(names, start)}
+                found = length, len(self.loops[point]), getter(tuple(index.get(name, length) for name in self.order))
+                self.places[point, unbound] = found
+                return found
+        raise RestoreError("the frame does not fit the function", self.unit.qualname)
+
+
+Taking = tuple[tuple[int, ...], Callable[[Any], tuple[Any, ...]]]  # what goes first, and the getter of the rest
+PATTERNS_MAX = 256  # sets of bound names remembered per yield point
 
 
 def suffix(unit: Unit) -> str:
@@ -73,6 +121,8 @@ def getter(names: tuple[Any, ...]) -> Callable[[Any], tuple[Any, ...]]:
     """`itemgetter` that gives a tuple also of one item."""
     if len(names) > 1:
         return itemgetter(*names)
+    if not names:
+        return lambda variables: ()
     (only,) = names
     return lambda variables: (variables[only],)
 

@@ -16,36 +16,37 @@ from ray_durable.compiler.capture import parts
 from ray_durable.compiler.discard import discard
 from ray_durable.compiler.frame import NOT_STARTED, Frame
 from ray_durable.compiler.layouts import Layout, layout_of
+from ray_durable.compiler.replacements import Awaited
 from ray_durable.compiler.restore import assemble, contents, prime
-from ray_durable.compiler.support import Awaited, forward_iterator
+from ray_durable.compiler.support import forward_iterator
 from ray_durable.errors import RestoreError
 
 Maker = tuple[Layout, dict[str, Any], types.FunctionType | None]  # globals; the function, if it has no closure
 
-MAKERS: dict[tuple[str, str], Maker] = {}
+MAKERS: dict[tuple[str, ...], Maker] = {}
 UNFILLED: dict[int, tuple[Layout, list[Any], Any]] = {}  # by id of an object that `new` made
 WAITING: dict[int, Any] = {}  # id of a delegate that is not filled yet → who is to be started after it
 SUSPENDABLE = frozenset({types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType})
 
 
-def frame(subject: Any, *rest: Any) -> Any:
+def frame(*subject: Any) -> Any:
     """Makes an un-started object from a reference and cells; or fills such an object with a state.
 
     One name for both, as pickle writes each name that it calls once."""
-    if subject.__class__ not in SUSPENDABLE:
-        return new(subject, *rest)
+    made = subject[0]
+    if made.__class__ not in SUSPENDABLE:
+        return new(subject)
     try:
-        (state,) = rest
-        fill(subject, state)
+        fill(*subject)
     except BaseException as error:
-        discard(subject)  # nothing of it is to run
+        discard(made)  # nothing of it is to run
         if isinstance(error, RestoreError) or not isinstance(error, Exception):
             raise
-        raise RestoreError(f"the frame is damaged: {error!r}", parts(subject)[1].co_qualname) from error
+        raise RestoreError(f"the frame is damaged: {error!r}", parts(made)[1].co_qualname) from error
     return None
 
 
-def maker_of(code: Any, suffix: str) -> Maker:
+def maker_of(code: Any, suffix: str = "") -> Maker:
     """What makes the objects of a reference."""
     if isinstance(code, str):
         code = identity.code_for(code)
@@ -60,14 +61,16 @@ def maker_of(code: Any, suffix: str) -> Maker:
 MODES = {"": "native", "n": "native", "t": "twin"}
 
 
-def function_of(code: Any, suffix: str, cells: tuple[Any, ...]) -> tuple[Layout, Any, tuple[Any, ...]]:
-    """The resume body as a function with its closure, and the argument before all others, if it takes one."""
-    if code.__class__ is str:
-        maker = MAKERS.get((code, suffix))
-        if maker is None:
-            maker = MAKERS[code, suffix] = maker_of(code, suffix)
-    else:
-        maker = maker_of(code, suffix)
+def function_of(reference: tuple[Any, ...]) -> tuple[Layout, Any, tuple[Any, ...]]:
+    """The resume body as a function with its closure, and the argument before all others, if it takes one.
+
+    `reference`: a key or Code, a suffix if need be, and cells."""
+    head, cells = reference[:2], reference[2:]
+    maker = MAKERS.get(head)
+    if maker is None:
+        maker = maker_of(*head)
+        if isinstance(head[0], str):
+            MAKERS[head] = maker
     layout, variables, function = maker
     if function is not None and not cells:
         return layout, function, ()
@@ -80,9 +83,10 @@ def function_of(code: Any, suffix: str, cells: tuple[Any, ...]) -> tuple[Layout,
     return layout, function, () if unit.first_parameter is None else (contents(by_name[unit.first_parameter]),)
 
 
-def new(code: Any, suffix: str = "", *cells: Any) -> Any:
+def new(reference: tuple[Any, ...]) -> Any:
     """An un-started object, which takes its state from a list when it is started."""
-    layout, function, first = function_of(code, suffix, cells)
+    layout, function, first = function_of(reference)
+    cells = reference[2:]
     box: list[Any] = []
     made = function(*first, *layout.blank[0], box, None, cells, *layout.blank[1])
     UNFILLED[id(made)] = layout, box, cells
@@ -140,16 +144,19 @@ def start(made: Any) -> None:
 
 
 def linked(links: tuple[Any, ...]) -> list[Any]:
-    """The delegates of a chain, un-started: what the outermost frame delegates to."""
+    """The delegates of a chain, un-started: what the outermost frame delegates to.
+
+    For each, outermost first, `links` has how it is held, its reference and its state; one that ends the chain and is
+    no durable object has None and itself."""
     held: list[Any] = []
-    for link in reversed(links):
-        if len(link) == 2:  # the end of the chain, which is no durable object
-            held = held_as(*link)
+    for index in range(len(links) - 3, -1, -3):
+        form, reference, state = links[index : index + 3]
+        if reference is None:
+            held = held_as(form, state)
             continue
-        form, (code, *rest), state = link
-        suffix, cells = (rest[0], tuple(rest[1:])) if rest else ("", ())
-        layout, function, first = function_of(code, suffix, cells)
-        held = held_as(form, function(*first, *layout.arguments(state, held, cells)))
+        layout, function, first = function_of(reference)
+        made = function(*first, *layout.arguments(state, held, reference[2:]))
+        held = [made] if form == "" else held_as(form, made)
     return held
 
 

@@ -31,7 +31,13 @@ from ray_durable.compiler.writing import Writer
 
 __all__ = ["Pickler", "Unpicklable", "dispatch_table", "dumps", "find_unpicklable", "reducer_override"]
 
-SUSPENDABLE = (types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType)
+
+def suspendable(writer: Writer) -> dict[type, Any]:
+    return {
+        types.GeneratorType: writer.generator,
+        types.CoroutineType: writer.suspended,
+        types.AsyncGeneratorType: writer.suspended,
+    }
 
 
 class Table(dict[type, Any]):
@@ -54,9 +60,8 @@ def dispatch_table(*, by_key: bool = False, met: list[Any] | None = None) -> Tab
     suspended object written, for `discard(obj, also=met)`; the caller clears it.
 
     Example: class Codec(pickle.Pickler): dispatch_table = dispatch_table(by_key=True)"""
-    write = Writer(by_key=by_key, met=met).suspended
     table = Table(REDUCERS)
-    table |= dict.fromkeys(SUSPENDABLE, write)
+    table |= suspendable(Writer(by_key=by_key, met=met))
     table[types.CellType] = reduce_cell
     table[types.ModuleType] = reduce_module
     return table
@@ -92,8 +97,7 @@ def dumps(obj: Any, *, buffer_callback: Any = None) -> bytes:
 
 def register() -> None:
     """Give `pickle.dumps` reducers for the native types of suspended objects."""
-    write = Writer(wraps=True).suspended
-    for kind in SUSPENDABLE:
+    for kind, write in suspendable(Writer(wraps=True)).items():
         copyreg.pickle(kind, write)
 
 

@@ -14,11 +14,11 @@ from __future__ import annotations
 import weakref
 from sys import getrefcount
 from threading import get_ident
+from types import CoroutineType, GeneratorType
 from typing import Any
 
 from ray_durable.compiler import identity
-from ray_durable.compiler.capture import SNAPSHOTS, capture, parts
-from ray_durable.compiler.frame import UNBOUND
+from ray_durable.compiler.capture import FORWARD, SNAPSHOTS, capture, parts
 from ray_durable.compiler.iterators import encode
 from ray_durable.compiler.layouts import ENDS, LAYOUTS, Layout, delegate_of, layout_of, not_durable, pending, where
 from ray_durable.compiler.reading import frame, new_finished, new_not_started
@@ -27,7 +27,6 @@ from ray_durable.errors import CannotPickleError
 
 Reduced = tuple[Any, ...]
 State = tuple[Any, ...]
-Link = tuple[Any, ...]  # of a chain: how the one before holds it, then code, suffix, cells, state; or an end
 
 
 class Inner:
@@ -47,6 +46,10 @@ class Inner:
 INNERS: weakref.WeakValueDictionary[tuple[int, int], Inner] = weakref.WeakValueDictionary()
 
 
+def delegated_by(obj: Any) -> Any:
+    return obj.gi_yieldfrom if type(obj) is GeneratorType else parts(obj)[3]
+
+
 def same(obj: Any) -> Any:
     return obj
 
@@ -58,6 +61,36 @@ class Writer:
 
     def __init__(self, wraps: bool = False, by_key: bool = False, met: list[Any] | None = None) -> None:
         self.wraps, self.by_key, self.met = wraps, by_key, met
+
+    def generator(self, obj: Any) -> Reduced:
+        """`suspended` for generators: the usual case first, with few calls (this is the speed of every checkpoint)."""
+        layout = LAYOUTS.get(id(obj.gi_code))
+        native = obj.gi_frame
+        if layout is None or native is None or obj.gi_yieldfrom is not None or INNERS or layout.unit.cells_order:
+            return self.suspended(obj)
+        variables = native.f_locals
+        point = variables.get(layout.at)
+        known = layout.references[self.by_key]
+        if (
+            point is None
+            or (layout.resumed and variables[layout.to])
+            or known is None
+            or known[0] is not native.f_globals
+        ):
+            return self.suspended(obj)
+        taking = layout.taking[point].get(tuple(variables))
+        if taking is None or obj.gi_running or (layout.resumed and variables[layout.to]):
+            return self.suspended(obj)
+        state = taking[0] + taking[1](variables)
+        if layout.loops[point]:
+            state += self.iterators(layout, layout.loops[point], variables)
+        if SNAPSHOTS:
+            variables.clear()
+        if self.wraps and not PLAIN.issuperset(map(type, state)):
+            state = tuple(map(wrapped, state))
+        if self.met is not None:
+            self.met.append(obj)
+        return frame, known[1], state, None, None, frame
 
     def suspended(self, obj: Any) -> Reduced:
         """Reduces a generator, coroutine or async generator, which is not known to be the delegate of another."""
@@ -81,80 +114,89 @@ class Writer:
             return self.not_started(obj, layout)
         if self.met is not None:
             self.met.append(obj)
-        cells = variables[layout.cells] if layout.unit.cells_order else ()
-        state = self.state(layout, variables)
-        return frame, self.reference(layout, native.f_globals, cells), state, None, None, frame
+        reference = self.reference(layout, native.f_globals, variables)
+        return frame, reference, self.state(layout, variables), None, None, frame
 
     def state(self, layout: Layout, variables: Any) -> State:
         """The state of a frame that was driven to where it is; `variables` is emptied where it is a copy."""
         point = variables[layout.at]
-        try:
-            state: State = layout.take[point](variables)
-        except KeyError:
-            names = layout.names[point][: -len(layout.loops[point]) or None]
-            state = (-point, *(variables.get(name, UNBOUND) for name in names))
-        for name in layout.loops[point]:
-            iterator = variables.pop(name) if SNAPSHOTS else variables[name]
-            # one that only the loop refers to: local, loop (and in a resume body: chunk, its tuple), here, argument
-            held = getrefcount(iterator)
-            state += (encode(iterator) if held <= (6 if layout.resumed else 4) else iterator,)
+        state = layout.take(point, variables)
+        if layout.loops[point]:
+            state += self.iterators(layout, layout.loops[point], variables)
         if SNAPSHOTS:
             variables.clear()  # it is kept on the frame, and would keep the values alive
         if self.wraps and not PLAIN.issuperset(map(type, state)):
             return tuple(map(wrapped, state))
         return state
 
-    def reference(self, layout: Layout, variables: dict[str, Any], cells: Any) -> Reduced:
-        """What `reading.frame` makes the un-started object from."""
-        code = self.code(layout, variables)
-        if cells:
-            return (code, layout.suffix, *(map(wrapped, cells) if self.wraps else cells))
-        return (code, layout.suffix) if layout.suffix else (code,)
+    def iterators(self, layout: Layout, names: tuple[str, ...], variables: Any) -> State:
+        """The iterators of the loops around a yield point, in the short form if only the loop refers to them."""
+        # local variable, loop (and in a resume body: chunk and the tuple with it), `iterator` here, argument
+        alone = 6 if layout.resumed else 4
+        found = []
+        for name in names:
+            iterator = variables.pop(name) if SNAPSHOTS else variables[name]
+            found.append(encode(iterator) if getrefcount(iterator) <= alone else iterator)
+        return tuple(found)
 
-    def code(self, layout: Layout, variables: dict[str, Any]) -> Any:
-        """How a frame names its code."""
+    def reference(self, layout: Layout, namespace: dict[str, Any], variables: Any) -> Reduced:
+        """What `reading.frame` makes the un-started object from: the code, a suffix if need be, and cells."""
         known = layout.references[self.by_key]
-        if known is not None and known[0] is variables:
-            return known[1]
-        found = identity.reference(layout.unit.source, variables, self.by_key)
-        if isinstance(found, str):
-            layout.references[self.by_key] = variables, found
+        if known is None or known[0] is not namespace:
+            code = self.code(layout, namespace)
+            known = namespace, ((code, layout.suffix) if layout.suffix or layout.unit.cells_order else (code,))
+            if isinstance(code, str):
+                layout.references[self.by_key] = known
+        found: Reduced = known[1]
+        if layout.unit.cells_order:
+            cells = variables[layout.cells]
+            return (*found, *(map(wrapped, cells) if self.wraps else cells))
+        return found
+
+    def code(self, layout: Layout, namespace: dict[str, Any]) -> Any:
+        """How a frame names its code."""
+        found = identity.reference(layout.unit.source, namespace, self.by_key)
         return wrapped(found) if self.wraps else found
 
     # ---- frames that delegate ----------------------------------------------------------------------------------------
 
     def delegating(self, outer: Any, layout: Layout) -> Reduced:
         """Reduces a frame that delegates, with its delegates in it if nothing else refers to them."""
-        links: list[Link] = []
-        obj, inner, driven = outer, parts(outer)[3], True
-        while inner is not None:
-            form, held = delegate_of(obj, inner)
-            if form in ENDS:
-                links.append((form, wrapped(held) if self.wraps else held))
-                driven = form == "foreign"
-                break
-            obj = held
-            inner = held = None
-            alone = getrefcount(obj) <= 3  # the frame around it, here, argument
-            native, code, _, inner = parts(obj)
-            below = layout_of(code)
-            if not alone or type(form) is tuple or below is None or native is None:
+        links: list[Any] = []
+        obj, driven = outer, True
+        form: Any = ""
+        while (inner := delegated_by(obj)) is not None:
+            kind = type(inner)
+            if kind is type(obj) and kind is GeneratorType and inner.gi_code is not FORWARD:
+                native, code = inner.gi_frame, inner.gi_code
+            elif kind is CoroutineType:
+                native, code = inner.cr_frame, inner.cr_code
+            else:
+                form, inner = delegate_of(obj, inner)
+                if form in ENDS:
+                    links += (form, None, wrapped(inner) if self.wraps else inner)
+                    driven = form == "foreign"
+                    break
+                native, code, _, _ = parts(inner)
+            obj = None  # now `inner` is held by the frame around it, here, and as an argument
+            below = LAYOUTS.get(id(code)) or layout_of(code)
+            if getrefcount(inner) > 3 or form.__class__ is tuple or below is None or native is None:
                 return self.shared(outer)
             variables = native.f_locals
             if below.at not in variables or (below.resumed and variables[below.to]):
                 return self.shared(outer)
-            cells = variables[below.cells] if below.unit.cells_order else ()
-            links.append((form, self.reference(below, native.f_globals, cells), self.state(below, variables)))
+            links += (form, self.reference(below, native.f_globals, variables), self.state(below, variables))
             if self.met is not None:
-                self.met.append(obj)
-        native = parts(outer)[0]
+                self.met.append(inner)
+            obj, form = inner, ""
+        native, _, _, _ = parts(outer)
         assert native is not None
         variables = native.f_locals
-        cells = variables[layout.cells] if layout.unit.cells_order else ()
+        reference = self.reference(layout, native.f_globals, variables)
         state = ("c" if driven else "d", tuple(links), *self.state(layout, variables))
         if self.met is not None:
             self.met.append(outer)
-        return frame, self.reference(layout, native.f_globals, cells), state, None, None, frame
+        return frame, reference, state, None, None, frame
 
     def not_driven(self, obj: Any) -> Reduced:
         return self.shared(obj, driven=False)
@@ -189,12 +231,11 @@ class Writer:
         variables = native.f_locals
         if self.met is not None:
             self.met.append(obj)
-        cells = variables[layout.cells] if layout.unit.cells_order else ()
         if layout.at not in variables:
             return self.not_started(obj, layout)
         if layout.resumed and variables[layout.to]:
             variables = {**variables, layout.at: abs(variables[layout.to])}
-        whole = self.reference(layout, native.f_globals, cells)
+        whole = self.reference(layout, native.f_globals, variables)
         state = self.state(layout, variables)
         if form is None:
             state = state if driven else ("i", *state)
