@@ -12,8 +12,9 @@ import logging
 import os
 import socket
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from datetime import datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -75,7 +76,7 @@ def joined(address: str | None) -> Iterator[Asker]:
     """
     where = address or os.environ.get("RAY_ADDRESS") or "auto"
     reachable(where)
-    os.environ["RAY_DEDUP_LOGS"] = "0"
+    prepare_ray(os.environ)
     import ray
 
     from ray_durable.actors.client import Client
@@ -94,6 +95,16 @@ def joined(address: str | None) -> Iterator[Asker]:
         ) from None
     finally:
         ray.shutdown()
+
+
+def prepare_ray(environ: MutableMapping[str, str]) -> None:
+    """What Ray reads when it is imported: no log lines of its C++ part, a short wait for an address, and the token of
+    this user's clusters, which a driver that joins one must be told to use."""
+    environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "5")
+    token = Path.home() / ".ray" / "auth_token"
+    if environ.get("RAY_AUTH_TOKEN") or environ.get("RAY_AUTH_TOKEN_PATH") or token.exists():
+        environ.setdefault("RAY_AUTH_MODE", "token")
 
 
 def reachable(where: str) -> None:
@@ -115,7 +126,8 @@ def no_cluster(where: str, reason: str) -> CommandFailed:
             "`ray-durable store`, `compile` and `doctor` work without.",
         )
     return CommandFailed(
-        f"There is no Ray cluster to be reached at {where} ({reason}).", "Check --address or RAY_ADDRESS."
+        f"There is no Ray cluster to be reached at {where} ({reason}).",
+        "Check --address or RAY_ADDRESS, and its token if it asks for one (RAY_AUTH_MODE=token, RAY_AUTH_TOKEN).",
     )
 
 

@@ -246,7 +246,8 @@ def header_of(found: Recovered) -> tuple[str | None, str] | None:
 
 def check_object(store: Store, name: str, keys: Keys) -> None:
     """Raises: DamagedError."""
-    from ray_durable.checkpoint.segment import Form, decode, read_footer, unwrap
+    from ray_durable.checkpoint.footer import Form, read_footer, unwrap
+    from ray_durable.checkpoint.segment import decode
 
     data = store.read(name)
     if read_footer(name, data).form in (Form.RECORDS, Form.SEAL, Form.PART):
@@ -258,8 +259,8 @@ def check_object(store: Store, name: str, keys: Keys) -> None:
 
 def key_use(store: Store, listed: list[Listed]) -> Iterator[tuple[str, int]]:
     """How many objects each signing and encryption key was used for: what a rotation waits for."""
+    from ray_durable.checkpoint.footer import FOOTER_BYTES, read_footer
     from ray_durable.checkpoint.keys import NO_KEY
-    from ray_durable.checkpoint.segment import FOOTER_BYTES, read_footer
 
     used: Counter[str] = Counter()
     for each in listed:
