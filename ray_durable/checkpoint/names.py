@@ -10,7 +10,7 @@ from ray_durable.errors import AlreadyExists, StoreError
 
 LOGS = "logs/"
 WRITER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+@-]{0,199}\Z")
-NUMBER = re.compile(r"(base-)?([0-9]{16})\Z")
+NUMBER = re.compile(r"(?:base-([0-9]{16})-([0-9]{6})|([0-9]{16}))\Z")
 
 
 def log_prefix(writer: str) -> str:
@@ -29,8 +29,9 @@ def plan_name(writer: str, number: int) -> str:
     return f"{log_prefix(writer)}plan-{number:016d}"
 
 
-def base_name(writer: str, number: int) -> str:
-    return f"{log_prefix(writer)}base-{number:016d}"
+def base_name(writer: str, number: int, revision: int) -> str:
+    """Of two bases the one with the higher number counts, of equal ones the one with the higher revision."""
+    return f"{log_prefix(writer)}base-{number:016d}-{revision:06d}"
 
 
 def part_name(writer: str, part: str) -> str:
@@ -47,12 +48,17 @@ class LogObject:
 
     number: int
     base: bool
+    revision: int = 0
 
 
 def parse_log_object(leaf: str) -> LogObject | None:
     """The part of a name behind the log's folder; None for parts, chunks and what is not ours."""
     found = NUMBER.match(leaf)
-    return LogObject(int(found[2]), found[1] is not None) if found else None
+    if found is None:
+        return None
+    if found[3] is not None:
+        return LogObject(int(found[3]), base=False)
+    return LogObject(int(found[1]), base=True, revision=int(found[2]))
 
 
 def writers(store: Store) -> list[str]:

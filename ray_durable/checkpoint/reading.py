@@ -25,6 +25,8 @@ from ray_durable.checkpoint.stores import Store
 from ray_durable.errors import DamagedError, NotFoundError, StoreError
 
 PARALLEL = 8
+NO_BASE = (0, 0)
+Bases = set[tuple[int, int]]
 FRESH_LISTINGS_MAX = 100
 
 
@@ -37,6 +39,7 @@ class Base:
     """What compaction left of everything below `number`: the parts that hold it."""
 
     number: int
+    revision: int = 0
     parts: tuple[str, ...] = ()
     emptied: bool = False
     """The log was sealed, all of it is adopted or finished, and only its end stays."""
@@ -45,7 +48,13 @@ class Base:
 
     def pack(self) -> bytes:
         return json.dumps(
-            {"number": self.number, "parts": self.parts, "emptied": self.emptied, "relocated": self.relocated}
+            {
+                "number": self.number,
+                "revision": self.revision,
+                "parts": self.parts,
+                "emptied": self.emptied,
+                "relocated": self.relocated,
+            }
         ).encode()
 
     @classmethod
@@ -54,7 +63,11 @@ class Base:
         try:
             head = json.loads(bytes(data))
             return cls(
-                int(head["number"]), tuple(map(str, head["parts"])), bool(head["emptied"]), str(head["relocated"])
+                int(head["number"]),
+                int(head["revision"]),
+                tuple(map(str, head["parts"])),
+                bool(head["emptied"]),
+                str(head["relocated"]),
             )
         except (KeyError, TypeError, UnicodeDecodeError) as error:
             raise ValueError(f"not a base: {error}") from error
@@ -116,8 +129,8 @@ class LogReader:
 
     def read(self, start: int) -> Reading:
         bases, numbers = self.list_twice_if_gap()
-        base_number = max(bases, default=0)
-        reading = Reading(self.writer, Base(base_number), base_number)
+        base_number, revision = max(bases, default=NO_BASE)
+        reading = Reading(self.writer, Base(base_number, revision), base_number)
         digest = blake3()
         if start < base_number:
             self.read_base(reading, digest)
@@ -134,21 +147,22 @@ class LogReader:
         reading.digest = digest.digest()
         return reading
 
-    def list_twice_if_gap(self) -> tuple[set[int], set[int]]:
-        """Numbers of the bases, and of the segments that no base covers."""
+    def list_twice_if_gap(self) -> tuple[Bases, set[int]]:
+        """Numbers and revisions of the bases, and of the segments that no base covers."""
         bases, numbers = self.list()
-        if numbers and first_free(max(bases, default=0), numbers) <= max(numbers):
+        newest = max(bases, default=NO_BASE)
+        if numbers and first_free(newest[0], numbers) <= max(numbers):
             again_bases, again = self.list()
-            if max(again_bases, default=0) == max(bases, default=0):
+            if max(again_bases, default=NO_BASE) == newest:
                 return again_bases, again | numbers
             raise CompactedMeanwhile
         return bases, numbers
 
-    def list(self) -> tuple[set[int], set[int]]:
+    def list(self) -> tuple[Bases, set[int]]:
         prefix = log_prefix(self.writer)
         found = [parse_log_object(listed.name.removeprefix(prefix)) for listed in self.store.list(prefix)]
-        bases = {each.number for each in found if each is not None and each.base}
-        lowest = max(bases, default=0)
+        bases = {(each.number, each.revision) for each in found if each is not None and each.base}
+        lowest = max(bases, default=NO_BASE)[0]
         return bases, {each.number for each in found if each is not None and not each.base and each.number >= lowest}
 
     def read_base(self, reading: Reading, digest: Any) -> None:
@@ -160,7 +174,7 @@ class LogReader:
         for part, found in zip(names, self.run_all(self.fetch, names), strict=True):
             if found is None:
                 bases, _ = self.list()
-                if max(bases) != reading.base.number:
+                if max(bases, default=NO_BASE) != (reading.base.number, reading.base.revision):
                     raise CompactedMeanwhile
                 reading.damage.append(DamagedError("read", part, "the base names it and it is missing", -1))
                 continue
@@ -168,7 +182,7 @@ class LogReader:
 
     def read_base_object(self, reading: Reading, digest: Any) -> bool:
         """Whether the base is there and sound; it is in `reading` then."""
-        name = base_name(self.writer, reading.base.number)
+        name = base_name(self.writer, reading.base.number, reading.base.revision)
         data = self.fetch(name)
         if data is None:
             return False
@@ -176,7 +190,7 @@ class LogReader:
         reading.bytes_read += len(data)
         try:
             footer, body = unwrap(name, data, self.keys)
-            if footer.form is not Form.BASE or base_name(footer.writer, footer.number) != name:
+            if footer.form is not Form.BASE or base_name(footer.writer, footer.number, reading.base.revision) != name:
                 raise DamagedError("read", name, "it is not the base of this name", 0)
             reading.base = Base.unpack(body)
         except DamagedError as error:
@@ -245,9 +259,9 @@ def current_base(store: Store, writer: str, keys: Keys = NO_KEYS) -> Base:
     """The newest base of a log; one at 0 when it has none. Raises: StoreError, DamagedError."""
     for _ in range(FRESH_LISTINGS_MAX):
         reader = LogReader(store, writer, map, keys)
-        number = max(reader.list()[0], default=0)
-        reading = Reading(writer, Base(number), number)
-        if number == 0 or reader.read_base_object(reading, blake3()):
+        number, revision = max(reader.list()[0], default=NO_BASE)
+        reading = Reading(writer, Base(number, revision), number)
+        if (number, revision) == NO_BASE or reader.read_base_object(reading, blake3()):
             return reading.base
         if reading.damage:
             raise reading.damage[0]

@@ -39,6 +39,8 @@ class Kind(enum.IntEnum):
     """The coroutine was there and its retention is over: it answers "expired", and is not made anew."""
     SEAL = 13
     """The end of a log; only in a seal, which `fencing` writes."""
+    MARK = 14
+    """Says nothing of any coroutine: a commit of it proves that the log was not sealed."""
 
 
 STATE_BEARING = frozenset({Kind.ADMITTED, Kind.ADOPTED, Kind.CHECKPOINT, Kind.MOVED})

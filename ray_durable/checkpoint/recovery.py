@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from ray_durable.checkpoint.fencing import Seal
 from ray_durable.checkpoint.keys import NO_KEYS, Keys
 from ray_durable.checkpoint.reading import Reading, read_log
-from ray_durable.checkpoint.record import TERMINAL, Consumed, Kind, Record
+from ray_durable.checkpoint.record import TERMINAL, Codec, Consumed, Kind, Record
 from ray_durable.checkpoint.segment import Segment
 from ray_durable.checkpoint.stores import Store
 from ray_durable.errors import DamagedError
@@ -42,6 +42,8 @@ class Recovered:
     """Streamed values that the reader is not known to have, by index."""
     holds: frozenset[str] = frozenset()
     """Logs whose chunks its state may refer to."""
+    history: list[Record] = field(default_factory=list)
+    """Every checkpoint that was written to be kept, oldest first."""
 
     @property
     def epoch(self) -> int:
@@ -83,6 +85,8 @@ class Fold:
         self.numbered: dict[int, dict[str, dict[int, Found]]] = {Kind.EVENT: {}, Kind.ITEM: {}}
         self.consumed: dict[str, tuple[int, int]] = {}
         self.holds: dict[str, list[Found]] = {}
+        self.history: dict[str, dict[tuple[int, int], Found]] = {}
+        """Checkpoints that are kept though there are newer ones."""
 
     def add(self, segment: Segment) -> None:
         rows = zip(segment.coroutines, segment.epochs, segment.seqs, segment.kinds, segment.consumed, strict=True)
@@ -93,24 +97,40 @@ class Fold:
             if kind == Kind.HOLDS:
                 self.holds.setdefault(coroutine, []).append((epoch, seq, segment, row))
                 continue
+            if kind == Kind.MARK:
+                continue
             newest = self.newest[kind]
             known = newest.get(coroutine)
             if known is None or epoch > known[0] or (epoch == known[0] and seq >= known[1]):
                 newest[coroutine] = (epoch, seq, segment, row)
+            if segment.codecs[row] & Codec.KEPT:
+                self.history.setdefault(coroutine, {})[epoch, seq] = (epoch, seq, segment, row)
             if consumed:
                 marks = Consumed.unpack(consumed)
                 events, read = self.consumed.get(coroutine, (0, 0))
                 self.consumed[coroutine] = max(events, marks.events), max(read, marks.read)
 
-    def coroutines(self, damage: list[DamagedError]) -> dict[str, Recovered]:
-        """Everything found, read out; a record that fails its own checksum is left out and added to `damage`."""
+    def ids(self) -> dict[str, None]:
         ids: dict[str, None] = {}
         for kind, newest in self.newest.items():
             if kind != Kind.SEAL:
                 ids.update(dict.fromkeys(newest))
         for kind in self.numbered:
             ids.update(dict.fromkeys(self.numbered[kind]))
-        return {id: self.read_out(id, damage) for id in ids}
+        return ids
+
+    def coroutines(self, damage: list[DamagedError]) -> dict[str, Recovered]:
+        """Everything found, read out; a record that fails its own checksum is left out and added to `damage`."""
+        return {id: self.read_out(id, damage) for id in self.ids()}
+
+    def unconsumed(self, id: str, kind: Kind) -> list[Found]:
+        """Its events or items that no checkpoint has done with, by number."""
+        below = self.numbered[kind].get(id)
+        if not below:
+            return []
+        events, read = self.consumed.get(id, (0, 0))
+        keep_from = events + 1 if kind == Kind.EVENT else read
+        return [below[number] for number in sorted(below) if number >= keep_from]
 
     def read_out(self, id: str, damage: list[DamagedError]) -> Recovered:
         def read(found: Found | None) -> Record | None:
@@ -122,12 +142,8 @@ class Fold:
                 damage.append(error)
                 return None
 
-        def numbered(kind: Kind, keep_from: int) -> list[Record]:
-            below = self.numbered[kind].get(id)
-            if not below:
-                return []
-            found = (read(below[number]) for number in sorted(below) if number >= keep_from)
-            return [record for record in found if record is not None]
+        def read_all(found: Iterable[Found]) -> list[Record]:
+            return [record for record in map(read, found) if record is not None]
 
         newest = self.newest
         checkpoint = newer(newest[Kind.CHECKPOINT].get(id), newest[Kind.ADOPTED].get(id), newest[Kind.ADMITTED].get(id))
@@ -141,11 +157,10 @@ class Fold:
         result.adopted = read(newest[Kind.ADOPTED].get(id))
         tombstone = newest[Kind.TOMBSTONE].get(id)
         result.terminal = read(tombstone or newer(*(newest[kind].get(id) for kind in ENDINGS)))
-        events, items_read = self.consumed.get(id, (0, 0))
-        result.events = numbered(Kind.EVENT, events + 1)
-        result.items = numbered(Kind.ITEM, items_read)
-        held = map(read, self.holds.get(id, ()))
-        result.holds = frozenset(record.state.decode() for record in held if record is not None)
+        result.events = read_all(self.unconsumed(id, Kind.EVENT))
+        result.items = read_all(self.unconsumed(id, Kind.ITEM))
+        result.holds = frozenset(record.state.decode() for record in read_all(self.holds.get(id, ())))
+        result.history = read_all(self.history[id][place] for place in sorted(self.history.get(id, ())))
         return result
 
 
@@ -190,10 +205,3 @@ def recover(store: Store, writer: str, *, keys: Keys = NO_KEYS) -> Recovery:
     Example: state = recover(store, "host-1").coroutines["order-42"].latest.state
     """
     return fold_reading(read_log(store, writer, keys=keys))
-
-
-def fold_segments(segments: Iterable[Segment]) -> Fold:
-    fold = Fold()
-    for segment in segments:
-        fold.add(segment)
-    return fold

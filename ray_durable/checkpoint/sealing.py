@@ -26,7 +26,7 @@ from ray_durable.checkpoint.fencing import (
 from ray_durable.checkpoint.footer import FOOTER_BYTES, Footer, Form, read_footer, wrap
 from ray_durable.checkpoint.keys import NO_KEYS, Keys
 from ray_durable.checkpoint.names import log_prefix, parse_log_object, plan_name, segment_name
-from ray_durable.checkpoint.reading import CompactedMeanwhile, LogReader, Reading, decode_plan, read_log
+from ray_durable.checkpoint.reading import NO_BASE, CompactedMeanwhile, LogReader, Reading, decode_plan, read_log
 from ray_durable.checkpoint.record import Codec, Kind
 from ray_durable.checkpoint.recovery import Recovery, fold_reading
 from ray_durable.checkpoint.segment import encode
@@ -177,7 +177,7 @@ def listed_numbers(store: Store, writer: str) -> tuple[int, set[int]]:
     while True:
         try:
             found, numbers = reader.list_twice_if_gap()
-            return max(found, default=0), numbers
+            return max(found, default=NO_BASE)[0], numbers
         except CompactedMeanwhile:
             continue
 

@@ -1,9 +1,9 @@
 """A batch of records as one object: an Arrow IPC stream, one column per field, with a footer that vouches for it.
 
 The footer stands behind Arrow's end mark, so any Arrow reader opens an unencrypted segment as it is; only segments of a
-few records leave out the schema, which would be most of them, and are packed by LZ4 (1.5 µs). Beside the footer's digest of all bytes, a digest of all
-columns but the states lets `salvage` tell whose records a damaged object held, and a CRC per record which states are
-still good.
+few records leave out the schema, which would be most of them, and are packed by LZ4 (1.5 µs). Beside the footer's
+digest of all bytes, a digest of all columns but the states lets `salvage` tell whose records a damaged object held, and
+a CRC per record which states are still good.
 
 Measured: 0.4 µs a record in batches of 64, 0.15 in batches of 1,000. zstd costs 100-200 µs a segment, so only larger
 ones get it.

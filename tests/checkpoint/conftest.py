@@ -1,7 +1,11 @@
 import pytest
+from hypothesis import settings
 
 from ray_durable.checkpoint.stores.local import LocalStore
 from ray_durable.checkpoint.stores.memory import MemoryStore
+
+settings.register_profile("checkpoint", deadline=None)  # other tests share the machine
+settings.load_profile("checkpoint")
 
 
 @pytest.fixture(params=["local", "local-named", "memory"])

@@ -163,7 +163,9 @@ def test_what_cannot_be_saved_is_named_with_its_path_and_place():
     account.sock.close()
 
 
-@pytest.mark.parametrize("bad", [threading.Lock(), (n for n in ()), sys._getframe()], ids=["lock", "generator", "frame"])
+@pytest.mark.parametrize(
+    "bad", [threading.Lock(), (n for n in ()), sys._getframe()], ids=["lock", "generator", "frame"]
+)
 def test_a_refusal_leaves_the_pickler_as_it_was(bad):
     with pytest.raises(CannotSaveError):
         dumps({"a": [1, bad], "b": b"x" * 100_000}, chunks())
