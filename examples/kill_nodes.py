@@ -36,7 +36,9 @@ def start_all(paths: list[str], journal: Path) -> list[Any]:
     ]
 
 
-def wait_for(streams: list[Any], progress: Progress, until: float = 1.0) -> list[Any]:
+def wait_for(
+    streams: list[Any], progress: Progress, until: float = 1.0, disturbances: Disturbances | None = None
+) -> list[Any]:
     """Show progress until this part of the coroutines has finished; returns the refs of all results."""
     refs = [stream.completed() for stream in streams]
     pending = list(refs)
@@ -44,6 +46,8 @@ def wait_for(streams: list[Any], progress: Progress, until: float = 1.0) -> list
     while len(pending) > wanted:
         _, pending = ray.wait(pending, num_returns=len(pending), timeout=0.5, fetch_local=False)
         progress.update(len(refs) - len(pending), len(refs))
+        if disturbances is not None:
+            disturbances.act()
     return refs
 
 
@@ -118,9 +122,7 @@ def run(
             refs = wait_for(streams, progress)
         else:
             disturbances = Disturbances(cluster, progress, seed)
-            disturbances.start()
-            refs = wait_for(streams, progress)
-            disturbances.join()
+            refs = wait_for(streams, progress, disturbances=disturbances)
             kills = len(disturbances.killed)
             progress.wait_until_recovered(kills)
     results = ray.get(refs)

@@ -6,7 +6,6 @@ import contextlib
 import os
 import random
 import signal
-import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -91,21 +90,25 @@ def send(processes: list[psutil.Process], number: signal.Signals) -> None:
             process.send_signal(number)
 
 
-class Disturbances(threading.Thread):
+class Disturbances:
     """Two node kills, a host kill, a drain and a new node, at random moments while the job runs."""
 
     def __init__(self, cluster: LocalCluster, progress: Progress, seed: int | None) -> None:
-        super().__init__(name="disturbances", daemon=True)
         self.cluster, self.progress = cluster, progress
         self.chance = random.Random(seed)
         self.killed: list[str] = []
-        self.done = False
+        self.coming = [self.kill_node, self.add_node, self.kill_host, self.kill_node, self.drain_node]
+        self.due = time.monotonic() + self.chance.uniform(3.0, 6.0)
 
-    def run(self) -> None:
-        for act in (self.kill_node, self.add_node, self.kill_host, self.kill_node, self.drain_node):
-            time.sleep(self.chance.uniform(2.0, 5.0))
-            act()
-        self.done = True
+    @property
+    def done(self) -> bool:
+        return not self.coming
+
+    def act(self) -> None:
+        """Do the next one, if its moment has come and there are hosts to choose from."""
+        if self.coming and time.monotonic() >= self.due and len(self.hosts()) > 1:
+            self.coming.pop(0)()
+            self.due = time.monotonic() + self.chance.uniform(2.0, 5.0)
 
     def hosts(self) -> dict[str, dict[str, Any]]:
         """Live hosts by node; the controller's own node is spared here: a test of its own kills that."""
@@ -119,14 +122,14 @@ class Disturbances(threading.Thread):
 
     def kill_node(self) -> None:
         node, host = self.choose()
-        self.progress.killed(host["host"], f"SIGKILL to all processes of node {node.node_id[:8]}")
         self.cluster.kill(node)
+        self.progress.killed(host["host"], f"SIGKILL to all processes of node {node.node_id[:8]}")
         self.killed.append(host["host"])
 
     def kill_host(self) -> None:
         _, host = self.choose()
-        self.progress.killed(host["host"], f"SIGKILL to host process {host['pid']}")
         os.kill(host["pid"], signal.SIGKILL)
+        self.progress.killed(host["host"], f"SIGKILL to host process {host['pid']}")
         self.killed.append(host["host"])
 
     def drain_node(self) -> None:

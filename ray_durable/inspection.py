@@ -153,7 +153,7 @@ def frame_html(frame: FrameView) -> str:
 
 def view_branches(coroutine: Coroutine) -> tuple[BranchView, ...]:
     """Every branch of a coroutine that stands still just now; to be called where it runs, between two steps."""
-    from ray_durable.compiler import capture
+    from ray_durable.compiler.capture import capture
 
     return tuple(
         BranchView(branch.number, describe_request(branch.request), view_frames(capture(branch.root)))

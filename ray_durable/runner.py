@@ -15,9 +15,10 @@ from collections.abc import Callable
 from enum import IntEnum
 from typing import Any
 
-from ray_durable.compiler import discard, durable, twin_of
-from ray_durable.running import entered
+from ray_durable.compiler import durable, twin_of
+from ray_durable.compiler.discard import discard
 from ray_durable.operations import Emit, Join, Request, Spawn, Suspended
+from ray_durable.running import entered
 
 __all__ = ["Branch", "Coroutine", "Outcome", "start"]
 
@@ -84,7 +85,20 @@ class Branch:
 class Coroutine:
     """One running instance of a durable function: its branches, and what identifies it to user code."""
 
-    __slots__ = ("__weakref__", "calls", "derived", "done", "epoch", "host", "id", "main", "name", "others", "seq", "spawned")
+    __slots__ = (
+        "__weakref__",
+        "calls",
+        "derived",
+        "done",
+        "epoch",
+        "host",
+        "id",
+        "main",
+        "name",
+        "others",
+        "seq",
+        "spawned",
+    )
 
     def __init__(self, id: str, *, name: str | None = None, epoch: int = 0, seq: int = 0) -> None:
         self.id = id

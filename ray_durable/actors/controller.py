@@ -187,6 +187,8 @@ class Controller:
         if record is None or record.state == "dead":
             return
         if verdict.state == "dead":
+            if verdict.sign == "host_said":
+                self.fleet.lost_nodes.add(record.node)
             reason = REASONS[verdict.sign]
             if reason == "host_died" and not self.node_lives(record):
                 reason = "node_died"

@@ -26,7 +26,7 @@ from ray_durable.actors.tally import TIMED_ONE_OF, Tally
 from ray_durable.actors.transfer import Transfer
 from ray_durable.checkpoint.record import Kind
 from ray_durable.clock import SYSTEM_CLOCK, Clock
-from ray_durable.compiler import discard
+from ray_durable.compiler.discard import discard
 from ray_durable.errors import CannotSaveError, CoroutineCancelled
 from ray_durable.operations import Emit, Request
 from ray_durable.runner import Branch, Coroutine, Outcome
@@ -61,6 +61,7 @@ class Engine:
         self.stopped = False
         self.turns = 0
         self.allowed: Callable[[], bool] = lambda: True  # a host says here whether it holds its lease
+        self.on_failure: Callable[[Exception], None] = self.raise_later
         self.before_commit: Callable[[], None] = lambda: None  # a host stores code here that the frames refer to
         self.arrangers: dict[type[Request], Callable[[Engine, Branch, Any], None]] = dict(arrangers())
 
@@ -86,12 +87,23 @@ class Engine:
             count = min(self.turn_size, len(ready))
             self.tally.turn_begins(began, len(ready), count)
             for _ in range(count):
-                step(*ready.popleft())
+                try:
+                    step(*ready.popleft())
+                except Exception as error:
+                    self.on_failure(error)
         self.tally.turn_ends(began)
         self.before_commit()
         self.log.commit()
         if self.ready and not self.paused:
             self.schedule()
+
+    def raise_later(self, error: Exception) -> None:
+        """Have the loop's exception handler see it, and go on."""
+
+        def again() -> None:
+            raise error
+
+        self.loop.call_soon(again)
 
     def step(self, branch: Branch, value: Any, error: BaseException | None) -> None:
         """Run one branch to its next request or end."""
@@ -159,12 +171,15 @@ class Engine:
         arrange = self.arrange
         others = 0
         for token in tokens:
-            if type(token) is Branch:
-                arrange(token)
-            else:
-                others += 1
-                if token is not None:
-                    token()
+            try:
+                if type(token) is Branch:
+                    arrange(token)
+                else:
+                    others += 1
+                    if token is not None:
+                        token()
+            except Exception as error:  # a mistake of ours: the others of this commit must not wait for it
+                self.on_failure(error)
         self.tally.committed(len(tokens) - others, self.clock.monotonic())
         if self.ready:
             self.schedule()

@@ -23,7 +23,6 @@ from ray_durable.actors.placement import HostView, environment_key
 from ray_durable.actors.transfer import Demands
 from ray_durable.clock import SYSTEM_CLOCK, Clock
 from ray_durable.config import Settings
-from ray_durable.errors import StaleTermError
 from ray_durable.logs import EventLog
 
 __all__ = ["Fleet", "HostRecord"]
@@ -74,6 +73,7 @@ class Fleet:
         self.hosts: dict[str, HostRecord] = {}
         self.nodes: dict[str, cluster.Node] = {}
         self.draining: dict[str, float] = {}
+        self.lost_nodes: set[str] = set()
         self.tasks: set[asyncio.Task[None]] = set()
         self.loop = asyncio.get_running_loop()
         self.listener = Listener(cluster.this_address(), clock, on_news=self.tell)
@@ -108,10 +108,11 @@ class Fleet:
         }
 
     def ensure_shared_hosts(self) -> None:
-        """Make a host on every node that lacks one."""
+        """Make a host on every node that lacks one. A node whose raylet a host has reported gone is left alone, though
+        Ray calls it alive for some seconds more."""
         covered = {host.node for host in self.hosts.values() if host.dedicated_to is None and host.state != "dead"}
         for node in self.nodes.values():
-            if node.id not in covered and node.id not in self.draining:
+            if node.id not in covered and node.id not in self.draining and node.id not in self.lost_nodes:
                 strategy = NodeAffinitySchedulingStrategy(node.id, soft=False)
                 self.make(node.id, {"num_cpus": 0, "scheduling_strategy": strategy})
 
@@ -179,7 +180,6 @@ class Fleet:
         record.began = self.clock.monotonic()
         if record.state in ("starting", "suspect"):
             record.state = "alive"
-            self.log.info("host_ready", host=record.incarnation, node=record.node)
 
     async def watch(self, record: HostRecord) -> None:
         """Keep one call open to a host for as long as it lives."""
@@ -194,11 +194,14 @@ class Fleet:
                     self.on_finished(finished)
                 seen = report["seen"]
                 record.figures = {name: report[name] for name in ("coroutines", "checkpoints", "bytes")}
-        except ray.exceptions.RayActorError:
+        except ray.exceptions.RayTaskError as error:
+            self.log.error("report_failed", error, host=record.incarnation)
+            self.kill(record)
+            record.state, record.call_failed = "suspect", True
+            self.on_change()
+        except ray.exceptions.RayError:  # its process, its node, or any hope of starting it is gone
             record.call_failed = True
             self.on_change()
-        except (StaleTermError, ray.exceptions.RayTaskError) as error:
-            self.log.error("report_failed", error, host=record.incarnation)
 
     def last_heard(self, record: HostRecord) -> float:
         """When a host last gave a sign of life, in monotonic seconds."""

@@ -123,7 +123,7 @@ class Leader:
                 continue  # its admission, or a placement, is on its way into the log
             target = self.place(entry.header, extra)
             if target is not None:
-                entry.leaving = True
+                self.ledger.leave(entry, target)
                 planned.append((entry, target))
         if not planned:
             return
@@ -313,14 +313,17 @@ class Leader:
         source = self.fleet.hosts.get(entry.owner)
         if source is None or not entry.running or entry.leaving or target == entry.owner:
             return False
-        entry.leaving = True
+        self.ledger.leave(entry, target)
         epoch = entry.epoch + 1
         try:
             data = await source.handle.release.remote(self.term, entry.header.id, epoch, target)
         except ray.exceptions.RayActorError:
             data = None
-        if data is None or entry.finished is not None or entry.epoch >= epoch:
-            entry.leaving = False
+        if entry.finished is not None or entry.epoch >= epoch:
+            return False
+        if data is None:
+            self.ledger.stay(entry)
+            entry.notify()
             return False
         entry.reason = reason
         self.ledger.assign(entry, epoch, target, Transfer.decode(data))
@@ -353,7 +356,7 @@ class Leader:
                 if target is not None:
                     leaving.append(self.migrate(entry, target, "node_draining"))
             moved = await asyncio.gather(*leaving)
-            if not self.ledger.load(record.incarnation):
+            if not self.ledger.owned.get(record.incarnation):
                 await self.retire(record)
                 self.events.add("drained", host=record.incarnation, node=record.node)
                 return
@@ -365,7 +368,8 @@ class Leader:
         for move in rebalance(self.fleet.views(self.ledger.load)):
             entries = [e for e in self.ledger.owned[move.source].values() if e.running and not e.leaving]
             chosen = [e for e in entries if e.header.demands.is_anywhere][: move.count]
-            self.events.add("rebalancing", host=move.target, coroutines=len(chosen))
+            if chosen:
+                self.events.add("rebalancing", host=move.target, coroutines=len(chosen))
             await asyncio.gather(*(self.migrate(entry, move.target, "rebalance") for entry in chosen))
 
     def describe(self) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict, defaultdict
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -24,10 +24,14 @@ class Entry:
     running: bool = False
     transfer: Transfer | None = None
     reason: str = ""
-    leaving: bool = False
+    bound_for: str | None = None  # where it is being moved, before the move is durable
     finished: Finished | None = None
     waiters: list[asyncio.Future[None]] = field(default_factory=list)
     items: dict[int, bytes] = field(default_factory=dict)
+
+    @property
+    def leaving(self) -> bool:
+        return self.bound_for is not None
 
     @property
     def state(self) -> str:
@@ -63,6 +67,7 @@ class Ledger:
         self.names: dict[tuple[str, str], str] = {}
         self.owned: defaultdict[str, dict[str, Entry]] = defaultdict(dict)
         self.unfinished = 0
+        self.moving: Counter[str] = Counter()  # +1 where an entry is bound for, -1 where it leaves
 
     def add(self, entry: Entry) -> None:
         assert entry.header.id not in self.entries
@@ -83,9 +88,10 @@ class Ledger:
     def assign(self, entry: Entry, epoch: int, owner: str, transfer: Transfer | None) -> None:
         """A durable plan says: `owner`, at `epoch`. `transfer` is what it is to be handed; None: it has it already."""
         assert epoch >= entry.epoch, f"{entry.header.id}: epoch {epoch} after {entry.epoch}"
+        self.stay(entry)
         self.owned[entry.owner].pop(entry.header.id, None)
         entry.epoch, entry.owner, entry.transfer = epoch, owner, transfer
-        entry.running, entry.leaving = transfer is None, False
+        entry.running = transfer is None
         self.owned[owner][entry.header.id] = entry
         entry.notify()
 
@@ -97,14 +103,28 @@ class Ledger:
         entry.finished = finished
         entry.items.update(finished.items)
         entry.transfer = None
-        entry.running = entry.leaving = False
+        entry.running = False
+        self.stay(entry)
         self.owned[entry.owner].pop(entry.header.id, None)
         entry.notify()
         return True
 
     def load(self, host: str) -> int:
-        """Coroutines on a host or on their way to it."""
-        return len(self.owned.get(host, ()))
+        """Coroutines on a host or on their way to it, without those that are leaving it."""
+        return len(self.owned.get(host, ())) + self.moving[host]
+
+    def leave(self, entry: Entry, target: str) -> None:
+        """A move to `target` has begun, and is not durable yet."""
+        entry.bound_for = target
+        self.moving[target] += 1
+        self.moving[entry.owner] -= 1
+
+    def stay(self, entry: Entry) -> None:
+        """No move of it is under way (any more)."""
+        if entry.bound_for is not None:
+            self.moving[entry.bound_for] -= 1
+            self.moving[entry.owner] += 1
+            entry.bound_for = None
 
     def debts(self, host: str) -> list[Entry]:
         """What is planned to go to `host` and has not arrived."""

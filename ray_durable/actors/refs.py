@@ -114,7 +114,7 @@ def outcome_of(ref: Any) -> Outcome:
     try:
         return True, ray.get(ref)
     except Exception as error:
-        return False, error
+        return False, savable(error)
 
 
 def again(key: str, kind: str, target: Any, args: Any, kwargs: Any, options: Any, results: dict[int, Outcome]) -> Call:
@@ -136,6 +136,22 @@ def restore_ref(call: Call, index: int) -> Any:
 def fail(error: BaseException) -> None:
     """Makes a ref that raises `error`: how a failed call comes back after a resume."""
     raise error
+
+
+def savable(error: BaseException) -> BaseException:
+    """A failed call's error, which is of a class that Ray makes for it alone: have it pickled as what it is made of."""
+    if isinstance(error, ray.exceptions.RayTaskError) and type(error) is not ray.exceptions.RayTaskError:
+        type(error).__reduce_ex__ = reduce_task_error  # type: ignore[method-assign, assignment]
+    return error
+
+
+def reduce_task_error(error: Any, protocol: int) -> tuple[Any, ...]:
+    return task_error, (error.function_name, error.traceback_str, error.cause)
+
+
+def task_error(function_name: str, traceback_str: str, cause: Exception) -> BaseException:
+    made = ray.exceptions.RayTaskError(function_name, traceback_str, cause)
+    return savable(made.as_instanceof_cause())
 
 
 def restore_value(outcome: Outcome, call: Call | None = None, index: int = 0) -> Any:
@@ -230,7 +246,7 @@ class Gathering:
 
     def teller(self, loop: asyncio.AbstractEventLoop, index: int) -> Callable[[Any, BaseException | None], None]:
         def tell(value: Any, error: BaseException | None) -> None:
-            outcome = (True, value) if error is None else (False, error)
+            outcome = (True, value) if error is None else (False, savable(error))
             if not loop.is_closed():
                 loop.call_soon_threadsafe(self.arrived, index, outcome)
 
