@@ -9,11 +9,13 @@ from types import AsyncGeneratorType, CellType, CodeType, CoroutineType, FrameTy
 from typing import Any
 
 from ray_durable.compiler.frame import FINISHED, NOT_STARTED, EvaluateAgain, ForeignIterator, Frame
-from ray_durable.compiler.support import forward_iterator
+from ray_durable.compiler.replacements import COROUTINE_WRAPPER, Awaited
+from ray_durable.compiler.support import closing, forward_iterator
 from ray_durable.compiler.unit import Unit, unit_of
 from ray_durable.errors import CaptureError
 
 FORWARD = forward_iterator.__code__
+CLOSING = closing.__code__
 STEPS = {"async_generator_asend": "anext", "async_generator_athrow": "athrow"}
 SNAPSHOTS = sys.version_info < (3, 13)  # `f_locals` is a dict kept on the frame, which would hold on to old values
 
@@ -113,19 +115,20 @@ def waiting_frame(suspended: Any, unit: Unit, frame: FrameType, variables: Any, 
 
 def attach(outer: Frame, inner: Any) -> None:
     """Note what `outer` delegates to: a durable frame, another iterator, or something to be awaited anew."""
-    from ray_durable.compiler.support import Awaited
-
     awaiting = outer.unit.points[outer.point - 1].kind == "await"
     if type(inner) is Awaited:
         inner = inner.generator
     kind = type(inner)
-    if kind.__name__ == "coroutine_wrapper":
+    if kind is COROUTINE_WRAPPER:
         inner = next(each for each in gc.get_referents(inner) if type(each) is CoroutineType)
         kind = CoroutineType
     elif kind.__name__ in STEPS or kind.__name__ == "anext_awaitable":
         attach_step(outer, inner)
         return
-    if kind is GeneratorType and inner.gi_code is FORWARD:
+    if kind is CoroutineType and inner.cr_code is CLOSING:
+        attach_step(outer, inner.cr_await)
+        outer.via = "aclose"
+    elif kind is GeneratorType and inner.gi_code is FORWARD:
         outer.delegate = ForeignIterator(inner.gi_frame.f_locals["iterator"])
     elif kind in (GeneratorType, CoroutineType) and unit_of(parts(inner)[1]) is not None:
         outer.delegate = capture(inner)
@@ -140,19 +143,22 @@ def attach(outer: Frame, inner: Any) -> None:
 
 def attach_step(outer: Frame, step: Any) -> None:
     """The step of an async generator: the generator itself is what is captured."""
-    generator: Any = step
-    default: tuple[Any, ...] = ()
-    if type(step).__name__ == "anext_awaitable":
-        generator, *rest = gc.get_referents(step)
-        default = (rest[0] if rest else None,)
-    if type(generator) is not AsyncGeneratorType:
-        via = STEPS.get(type(generator).__name__, "anext")
-        generator = next((each for each in gc.get_referents(generator) if type(each) is AsyncGeneratorType), None)
-    else:
-        via = "anext"
+    via, generator, *default = step_of(step)
     if generator is None or unit_of(generator.ag_code) is None:
         outer.delegate = EvaluateAgain(type(step).__qualname__)
         return
     outer.delegate = capture(generator)
-    outer.via, outer.via_arguments = ("anext_default" if default else via), default
+    outer.via, outer.via_arguments = via, tuple(default)
 
+
+def step_of(step: Any) -> tuple[Any, ...]:
+    """What kind of step it is, its async generator (None if it has none), and the default of `anext`."""
+    parts_of_step = gc.get_referents(step)
+    if type(step).__name__ == "anext_awaitable":
+        _, generator = step_of(parts_of_step[0])[:2]
+        return "anext_default", generator, *parts_of_step[1:]
+    via = STEPS.get(type(step).__name__, "anext")
+    generator = next((each for each in parts_of_step if type(each) is AsyncGeneratorType), None)
+    if via == "athrow" and len(parts_of_step) == 1:
+        via = "aclose"  # the same type, without an exception to throw
+    return via, generator

@@ -12,7 +12,7 @@ from gc import get_referents
 from operator import itemgetter
 from typing import Any
 
-from ray_durable.compiler.capture import FORWARD, STEPS, parts
+from ray_durable.compiler.capture import CLOSING, FORWARD, STEPS, parts
 from ray_durable.compiler.frame import UNBOUND
 from ray_durable.compiler.iterators import decode
 from ray_durable.compiler.replacements import Awaited
@@ -146,7 +146,7 @@ ENDS = frozenset({"foreign", "again"})  # forms whose inner end is no durable ob
 def delegate_of(outer: Any, inner: Any) -> tuple[Any, Any]:
     """How `outer` holds `inner`, and what is to be written: a durable object, or the iterator that it goes through.
 
-    Forms: "" directly; "await" a generator as an awaitable's steps; "anext", "athrow" or ("anext", default) the step
+    Forms: "" directly; "await" a generator as an awaitable's steps; "anext", "athrow", "aclose" or ("anext", default) the step
     of an async generator; "foreign": an iterator that is no durable generator; "again": to be evaluated again."""
     kind = type(inner)
     if kind is types.GeneratorType:
@@ -157,6 +157,8 @@ def delegate_of(outer: Any, inner: Any) -> tuple[Any, Any]:
     elif kind is types.CoroutineType:
         if id(inner.cr_code) in UNITS:
             return "", inner
+        if inner.cr_code is CLOSING:
+            return ("aclose", step_of(inner.cr_await)[1])
     elif kind is Awaited:
         return "await", inner.generator
     elif kind.__name__ == "coroutine_wrapper":
@@ -177,6 +179,8 @@ def is_awaiting(outer: Any) -> bool:
 def step_of(step: Any) -> tuple[Any, Any]:
     """The form of an async generator's step, and the async generator."""
     form: Any = STEPS.get(type(step).__name__, "anext")
+    if form == "athrow" and len(get_referents(step)) == 1:
+        form = "aclose"  # the same type, without an exception to throw
     if type(step).__name__ == "anext_awaitable":
         step, *default = get_referents(step)
         form = ("anext", *default)

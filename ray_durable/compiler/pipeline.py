@@ -12,6 +12,7 @@ import ast
 import builtins
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from types import CodeType, FunctionType
 
 from ray_durable.compiler.passes import emit
@@ -69,6 +70,7 @@ def compile_source(source: Source, mode: Mode, code: CodeType | None = None) -> 
     return known
 
 
+@lru_cache(maxsize=4096)
 def fingerprint_of(source: Source) -> str:
     """The fingerprint of a source's meaning."""
     return fingerprint(parse(source), source.class_name)

@@ -18,7 +18,7 @@ from ray_durable.compiler.frame import NOT_STARTED, Frame
 from ray_durable.compiler.layouts import Layout, layout_of
 from ray_durable.compiler.replacements import Awaited
 from ray_durable.compiler.restore import assemble, contents, prime
-from ray_durable.compiler.support import forward_iterator
+from ray_durable.compiler.support import closing, forward_iterator
 from ray_durable.errors import RestoreError
 
 Maker = tuple[Layout, dict[str, Any], types.FunctionType | None]  # globals; the function, if it has no closure
@@ -171,6 +171,8 @@ def held_as(form: Any, inner: Any) -> list[Any]:
             return [Awaited(inner)]
         case "anext" | "athrow":
             return [inner.__anext__()]
+        case "aclose":
+            return [closing(inner)]
         case ("anext", *default):
             return [anext(inner, *default)]
         case "":

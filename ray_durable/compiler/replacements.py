@@ -7,6 +7,7 @@ un-started. Everything here is on the path of a call, hence the plain dictionari
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -107,8 +108,6 @@ async def immediately(function: Callback, /, *arguments: Any, **keywords: Any) -
 
 def awaiting(twin: Callback, /, *arguments: Any, **keywords: Any) -> Any:
     """The awaitable of a twin's run."""
-    from ray_durable.compiler.support import Awaited
-
     return Awaited(twin(*arguments, **keywords))
 
 
@@ -126,7 +125,49 @@ def ready(awaitable: Any) -> Any:
     if kind is CoroutineType:
         return awaitable if id(awaitable.cr_code) in UNITS else adopt(awaitable)
     adapt = AWAITS.get(kind)
-    return awaitable if adapt is None else adapt(awaitable)
+    if adapt is not None:
+        return adapt(awaitable)
+    steps = getattr(kind, "__await__", None)
+    if type(steps) is FunctionType:  # a class of the user's: what it delegates to may be durable
+        return Awaited(adopt_steps(steps(awaitable)))
+    return awaitable
+
+
+class Awaited:
+    """An awaitable whose steps are those of `generator`, as a durable awaitable's were when it was captured."""
+
+    __slots__ = ("generator",)
+
+    def __init__(self, generator: Any) -> None:
+        self.generator = generator
+
+    def __await__(self) -> Any:
+        return self.generator
+
+
+def adopt_steps(steps: Any) -> Any:
+    """What an `__await__` returned, with an undecorated generator or coroutine in it adopted."""
+    kind = type(steps)
+    if kind is GeneratorType:
+        return steps if id(steps.gi_code) in UNITS else adopt(steps)
+    if kind is COROUTINE_WRAPPER:
+        coroutine = next(each for each in gc.get_referents(steps) if type(each) is CoroutineType)
+        return steps if id(coroutine.cr_code) in UNITS else adopt(coroutine).__await__()
+    return steps
+
+
+def coroutine_wrapper() -> type:
+    """The type of what `coroutine.__await__()` returns."""
+
+    async def probe() -> None: ...
+
+    coroutine = probe()
+    found = type(coroutine.__await__())
+    coroutine.close()
+    return found
+
+
+COROUTINE_WRAPPER = coroutine_wrapper()
 
 
 def delegate(source: Any) -> Any:

@@ -7,7 +7,8 @@ from types import AsyncGeneratorType, CellType, CoroutineType, FunctionType, Gen
 from typing import Any
 
 from ray_durable.compiler.frame import FINISHED, NOT_STARTED, UNBOUND, EvaluateAgain, ForeignIterator, Frame
-from ray_durable.compiler.support import Awaited, forward_iterator
+from ray_durable.compiler.replacements import Awaited
+from ray_durable.compiler.support import closing, forward_iterator
 from ray_durable.compiler.unit import Unit
 from ray_durable.errors import RestoreError
 
@@ -123,6 +124,7 @@ def inner(frame: Frame, renewed: Renewed) -> list[Any]:
         "anext": lambda: made.__anext__(),
         "anext_default": lambda: anext(made, *frame.via_arguments),
         "athrow": lambda: made.__anext__(),
+        "aclose": lambda: closing(made),
     }
     return [steps[frame.via]()]
 

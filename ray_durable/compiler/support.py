@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Generator
+from functools import partial
 from types import AsyncGeneratorType, TracebackType
 from typing import Any
 
 from ray_durable.compiler.frame import UNBOUND
 from ray_durable.compiler.iterators import loop_iter
 from ray_durable.compiler.passes.names import is_ours
+from ray_durable.compiler.replacements import Awaited as Awaited
 from ray_durable.compiler.replacements import delegate, manager, ready, replaced, suspending, suspending_async
 
 Saved = tuple[BaseException, Any, Any, Any, Any]
@@ -46,39 +48,37 @@ def forward(saved: Saved | None) -> None:
         error.__traceback__ = traceback
 
 
-class Awaited:
-    """An awaitable whose steps are those of `generator`, as a durable awaitable's were when it was captured."""
-
-    __slots__ = ("generator",)
-
-    def __init__(self, generator: Any) -> None:
-        self.generator = generator
-
-    def __await__(self) -> Any:
-        return self.generator
-
-
 def forward_iterator(iterator: Any) -> Generator[Any, Any, Any]:
     """`yield from iterator` for a resumed frame: the first step only starts it, and takes nothing."""
-    sent = yield
+    item: Any = None
     while True:
-        if sent is None:
-            try:
-                item = next(iterator)
-            except StopIteration as stop:
-                return stop.value
-        else:
-            try:
-                item = iterator.send(sent)
-            except StopIteration as stop:
-                return stop.value
         try:
             sent = yield item
         except GeneratorExit:
-            close = getattr(iterator, "close", None)
-            if close is not None:
-                close()
+            getattr(iterator, "close", lambda: None)()
             raise
+        except BaseException as error:
+            throw = getattr(iterator, "throw", None)
+            if throw is None:
+                raise
+            step = partial(throw, error)
+        else:
+            if sent is None:
+                return (yield from iterator)
+            step = partial(iterator.send, sent)
+        try:
+            item = step()
+        except StopIteration as stop:
+            return stop.value
+
+
+async def closing(generator: Any) -> None:
+    """The rest of an `aclose()` that was captured half-way; the exception is in the generator already."""
+    try:
+        await generator.__anext__()
+    except (StopAsyncIteration, GeneratorExit):
+        return
+    raise RuntimeError("async generator ignored GeneratorExit")
 
 
 def async_iter(iterable: Any) -> Any:
@@ -127,7 +127,6 @@ def users(variables: Any, prefix: str) -> Any:
 
 
 HELPERS: dict[str, Callable[..., Any] | Any] = {
-    "list": list,
     "AssertionError": AssertionError,
     "BaseException": BaseException,
     "StopAsyncIteration": StopAsyncIteration,
@@ -140,6 +139,7 @@ HELPERS: dict[str, Callable[..., Any] | Any] = {
     "exception": sys.exception,
     "forward": forward,
     "leave_async": leave_async,
+    "list": list,
     "loop_iter": loop_iter,
     "manager": manager,
     "next_of": next_of,

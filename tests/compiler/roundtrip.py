@@ -130,7 +130,9 @@ class Run:
             self.events.append(("raise", describe(error), lines))
         return self.events
 
-    def native_plain(self) -> Events:
+    def answer_pauses(self) -> None:
+        """Let `pause`, called natively, ask this run."""
+
         def ask(value: Any) -> Any:
             reply = self.respond(value)
             if isinstance(reply, BaseException):
@@ -138,7 +140,6 @@ class Run:
             return reply
 
         Driver.ask = staticmethod(ask)
-        return self.finish(lambda: self.function(self.log))
 
     def generator(self, make: Callable[..., Any]) -> Events:
         def drive() -> Any:
@@ -185,15 +186,25 @@ def kind_of(function: Any) -> str:
     return "generator" if code.co_flags & 0x20 else "plain"
 
 
+MADE: dict[int, tuple[Any, Any]] = {}
+
+
+def durable_of(function: Any) -> Any:
+    """The durable form of a program, made once."""
+    return MADE.setdefault(id(function), (function, durable(function)))[1] if id(function) not in MADE else MADE[id(function)][1]
+
+
 def run(function: Any, reply: Reply, make_durable: bool, restores: Callable[[int], bool] = lambda n: False, **more: Any) -> Run:
     """One run; `make_durable` says whether of the durable function."""
     sys.set_asyncgen_hooks(finalizer=lambda generator: None)  # as under an event loop, nothing is closed on the spot
     kind = kind_of(function)
-    subject = durable(function) if make_durable else function
+    subject = durable_of(function) if make_durable else function
     found = Run(function, reply, restores, **more)
+    if not make_durable:
+        found.answer_pauses()
     if kind == "plain":
         if not make_durable:
-            found.native_plain()
+            found.finish(lambda: found.function(found.log))
         else:
             twin = twin_of(subject)
             assert twin is not None

@@ -348,6 +348,11 @@ class Flatten:
         return node
 
     def value_ListComp(self, node: ast.ListComp | ast.SetComp | ast.DictComp) -> ast.expr:
+        first = node.generators[0]
+        if not (first.is_async or self.suspends_inside(node)):
+            first.iter = self.value(first.iter)
+            node.suspends = False  # type: ignore[union-attr]
+            return node
         result = self.new()
         names = self.context.names
         outer, names.taken = names.taken, names.values
@@ -356,6 +361,12 @@ class Flatten:
         return located(load(result), node)
 
     value_SetComp = value_DictComp = value_ListComp
+
+    def suspends_inside(self, node: ast.ListComp | ast.SetComp | ast.DictComp) -> bool:
+        """Whether more than the first iterable, which belongs to the scope around, can suspend."""
+        elements = [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]
+        later: list[ast.AST] = [*node.generators[1:], *node.generators[0].ifs, node.generators[0].target, *elements]
+        return any([suspends(part, self.context) for part in later])
 
     # ---- calls -------------------------------------------------------------------------------------------------------
     def call_parts(self, node: ast.Call) -> tuple[ast.expr, list[ast.expr], list[ast.keyword]]:

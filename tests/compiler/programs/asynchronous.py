@@ -180,7 +180,11 @@ async def exceptions(log):
     return 1
 
 
+durable_numbers = durable(numbers)
+
+
 async def steps_of_async_generators(log):
+    numbers = durable_numbers
     g = numbers(log, 3)
     log(await anext(g), await g.asend("sent"))
     try:
