@@ -137,6 +137,8 @@ def names_in(code: types.CodeType) -> frozenset[str]:
 def is_importable(function: Any) -> bool:
     """Whether importing its module finds this very object, in any process: so not in `__main__`."""
     module_name = getattr(function, "__module__", None)
+    if module_name == "builtins":
+        return True  # types like `NoneType` too, which pickle knows by itself
     found: Any = sys.modules.get(module_name) if module_name and module_name != MAIN else None
     for name in function.__qualname__.split("."):
         found = getattr(found, name, None)

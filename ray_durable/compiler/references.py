@@ -25,7 +25,13 @@ from typing import Any
 
 from ray_durable.compiler.diagnosis import Unpicklable, find_unpicklable
 from ray_durable.compiler.exceptions import reduce_exception
-from ray_durable.compiler.functions import reduce_by_bytecode, reduce_cell, reduce_function, reduce_module
+from ray_durable.compiler.functions import (
+    is_importable,
+    reduce_by_bytecode,
+    reduce_cell,
+    reduce_function,
+    reduce_module,
+)
 from ray_durable.compiler.iterators import REDUCERS
 from ray_durable.compiler.writing import Writer
 
@@ -72,7 +78,7 @@ def reducer_override(obj: Any) -> Any:
     kind = type(obj)
     if kind is types.FunctionType:
         return reduce_function(obj)
-    if issubclass(kind, type):
+    if issubclass(kind, type) and not is_importable(obj):
         return reduce_by_bytecode(obj)
     return NotImplemented
 

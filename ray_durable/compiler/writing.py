@@ -97,11 +97,11 @@ class Writer:
         if INNERS and (known := INNERS.get((get_ident(), id(obj)))) is not None:
             return same, (known,)
         native, code, running, inner = parts(obj)
+        if native is None:  # durable or not, there is nothing left of it but its name
+            return new_finished, (type(obj).__name__, obj.__name__, obj.__qualname__)
         layout = LAYOUTS.get(id(code)) or layout_of(code)
         if layout is None:
             raise not_durable(obj, code)
-        if native is None:
-            return new_finished, (type(obj).__name__, obj.__name__, obj.__qualname__)
         if running:
             raise CannotPickleError("it is running; it can be pickled when it is suspended", *where(layout.unit))
         if inner is not None:
