@@ -34,6 +34,10 @@ class NoNamespaces(Exception):
     """This machine does not let us make namespaces; the text says why."""
 
 
+class CommandFailed(Exception):
+    """A command in a container ended with another status than 0, or not in time."""
+
+
 @dataclass(frozen=True)
 class Stopped:
     """How a pod came to its end. `prestop_s` counts within `total_s`, as it does for the kubelet."""
@@ -217,22 +221,25 @@ class RunningPod:
         (child,) = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
         return int(child)
 
-    def begin(self, *command: str) -> subprocess.Popen[str]:
+    def begin(self, *command: str, stderr: int = subprocess.STDOUT) -> subprocess.Popen[str]:
         """Start a command in the container, as `kubectl exec` and hooks do."""
         enter = ["nsenter", f"--target={self.init_pid()}", "--net", "--pid", "--uts", "--mount", "--root", "--"]
         line = [*enter, *self.as_user(command)]
-        return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=stderr, text=True)
 
     def exec(self, *command: str, timeout_s: float = 60) -> str:
-        """Run a command in the container to its end; give what it wrote."""
-        process = self.begin(*command)
+        """Run a command in the container to its end; give its output. Raises CommandFailed."""
+        process = self.begin(*command, stderr=subprocess.PIPE)
         try:
-            output, _ = process.communicate(timeout=timeout_s)
+            output, errors = process.communicate(timeout=timeout_s)
         except subprocess.TimeoutExpired:
             process.kill()
-            output, _ = process.communicate()
-            raise AssertionError(f"{command} in {self.pod.name} took more than {timeout_s} s: {output}") from None
-        assert process.returncode == 0, f"{command} in {self.pod.name}: {output}"
+            output, errors = process.communicate()
+            raise CommandFailed(
+                f"{command} in {self.pod.name} took more than {timeout_s} s: {output}{errors}"
+            ) from None
+        if process.returncode:
+            raise CommandFailed(f"{command} in {self.pod.name} ended with {process.returncode}: {output}{errors}")
         return output
 
     def stop(self, prestop: bool = True) -> Stopped:
@@ -265,13 +272,13 @@ class RunningPod:
 
 
 def wait_for(ready: Any, what: str, timeout_s: float) -> None:
-    """Ask `ready()` until it is true; exceptions count as not yet."""
+    """Ask `ready()` until it is true; a command that fails counts as not yet."""
     deadline, last = time.monotonic() + timeout_s, None
     while time.monotonic() < deadline:
         try:
             if ready():
                 return
-        except Exception as error:
+        except (subprocess.SubprocessError, CommandFailed, OSError) as error:
             last = error
         time.sleep(0.1)
     raise AssertionError(f"{what}: not within {timeout_s} s; last: {last}")

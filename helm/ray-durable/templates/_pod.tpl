@@ -111,8 +111,11 @@ ports:
   {{- range $i := until (int $metrics.hostPorts) }}
   - {name: durable-{{ $i }}, containerPort: {{ add $metrics.hostPort $i }}}
   {{- end }}
-  # The controller is an actor and may run in any pod; where it does not, nobody listens here.
+  {{- if eq .role "head" }}
+  # The controller is an actor that asks for the head's node. In no other pod is its port declared: Prometheus would
+  # look for it in all of them, and call all but one down.
   - {name: durable-ctrl, containerPort: {{ $metrics.controllerPort }}}
+  {{- end }}
   {{- end }}
 resources:
   {{- toYaml $pod.resources | nindent 2 }}
