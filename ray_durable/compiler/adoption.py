@@ -9,7 +9,7 @@ from __future__ import annotations
 import dis
 import gc
 import warnings
-from types import AsyncGeneratorType, CodeType, CoroutineType, FunctionType
+from types import AsyncGeneratorType, CodeType, CoroutineType, FrameType, FunctionType, GeneratorType
 from typing import Any
 
 from ray_durable.compiler.capture import not_started, parts
@@ -26,7 +26,7 @@ CO_ITERABLE_COROUTINE = 0x100
 def adopted(native: Any) -> Any:
     """The durable equivalent of `native` if that is un-started and has source; else `native`."""
     frame, code, running, _ = parts(native)
-    if frame is None or running or code.co_code[frame.f_lasti] != RETURN_GENERATOR:
+    if frame is None or running or is_suspended(native, frame, code):
         return native
     unit = unit_for(code, native)
     if unit is None:
@@ -35,6 +35,15 @@ def adopted(native: Any) -> Any:
     made.__name__, made.__qualname__ = native.__name__, native.__qualname__
     let_go(native)
     return made
+
+
+def is_suspended(native: Any, frame: FrameType, code: CodeType) -> bool:
+    """Whether it was started. Python 3.11 does not say so of async generators, but there the last opcode does."""
+    if isinstance(native, AsyncGeneratorType):
+        found: bool | None = getattr(native, "ag_suspended", None)
+        return code.co_code[frame.f_lasti] != RETURN_GENERATOR if found is None else found
+    started: bool = native.gi_suspended if isinstance(native, GeneratorType) else native.cr_suspended
+    return started
 
 
 def let_go(native: Any) -> None:

@@ -146,8 +146,8 @@ ENDS = frozenset({"foreign", "again"})  # forms whose inner end is no durable ob
 def delegate_of(outer: Any, inner: Any) -> tuple[Any, Any]:
     """How `outer` holds `inner`, and what is to be written: a durable object, or the iterator that it goes through.
 
-    Forms: "" directly; "await" a generator as an awaitable's steps; "anext", "athrow", "aclose" or ("anext", default) the step
-    of an async generator; "foreign": an iterator that is no durable generator; "again": to be evaluated again."""
+    Forms: "" directly; "await" a generator as an awaitable's steps; "anext", "athrow", "aclose" or ("anext", default)
+    the step of an async generator; "foreign": an iterator that is no durable generator; "again": to be evaluated again."""
     kind = type(inner)
     if kind is types.GeneratorType:
         if inner.gi_code is FORWARD:

@@ -1,4 +1,4 @@
-"""The Python interpreters on this machine that a frame can be handed to, and how to run one with what the compiler needs."""
+"""The Python interpreters on this machine that a frame can be handed to, and how to run one with our compiler."""
 
 from __future__ import annotations
 

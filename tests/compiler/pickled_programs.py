@@ -1,3 +1,4 @@
+# ruff: noqa: UP028  # the loops are the point
 """Programs that are pickled at every yield point, also from one Python version to another.
 
 Each is a function of no arguments that makes a suspended object; `drive` runs one, sending numbers in. They keep in
