@@ -77,6 +77,7 @@ class Chunks:
         self.owners: OrderedDict[int, tuple[Any, bytes, int]] = OrderedDict()
         self.owners_bytes = 0
         self.pending = Pack(0)
+        self.packs_begun = 1
         self.sizes: dict[int, int] = {}
         """Bytes in each pack that was begun and not yet deleted."""
         self.lock = threading.Lock()
@@ -160,9 +161,18 @@ class Chunks:
         if not self.pending.size:
             return None
         with self.lock:
-            pack, self.pending = self.pending, Pack(self.pending.number + 1)
+            pack, self.pending = self.pending, self.begin()
             self.sizes[pack.number] = pack.size
         return pack
+
+    def begin(self) -> Pack:
+        self.packs_begun += 1
+        return Pack(self.packs_begun - 1)
+
+    def reserve(self) -> Pack:
+        """An empty pack for the caller to fill and write."""
+        with self.lock:
+            return self.begin()
 
     def encode(self, pack: Pack) -> tuple[str, bytes]:
         """A pack as an object: its name and bytes."""

@@ -37,6 +37,7 @@ class Form(enum.IntEnum):
     PART = 4
     CHUNKS = 5
     PLAN = 6
+    ARCHIVE = 7
 
 
 def wrap(

@@ -21,7 +21,7 @@ from ray_durable.checkpoint.chunks import Chunks, Pack
 from ray_durable.checkpoint.commit import Progress
 from ray_durable.checkpoint.keys import NO_KEYS, Keys
 from ray_durable.checkpoint.names import segment_name
-from ray_durable.checkpoint.record import Codec
+from ray_durable.checkpoint.record import Codec, Kind
 from ray_durable.checkpoint.segment import Row, encode
 from ray_durable.checkpoint.stores import Store, open_store
 from ray_durable.checkpoint.writing import ObjectWriter
@@ -32,6 +32,9 @@ from ray_durable.metrics import NO_METRICS, Metrics
 REMOTE_IN_FLIGHT = 4
 SEGMENT_RECORDS_MAX = 20_000
 SEGMENT_BYTES_MAX = 64 << 20
+
+
+MARK_ROW: Row = ("", 0, 0, int(Kind.MARK), b"", b"", int(Codec.OPAQUE), None)
 
 
 class Executor(Protocol):
@@ -91,6 +94,9 @@ class Log:
         self.rows: list[Row] = []
         self.lock = threading.Lock()
         self.advanced = threading.Condition(self.lock)
+        self.marks_wanted = 0
+        self.sizes: dict[int, int] = {}
+        """Bytes of each segment that no base has replaced."""
         self.bytes_taken = 0
         self.bytes_released = 0
         self.error: Exception | None = None
@@ -162,15 +168,34 @@ class Log:
             if self.own_executor is not None:
                 self.own_executor.shutdown()
 
+    # -- the janitor's side
+
+    def mark(self) -> None:
+        """Commit soon, also if nothing has gathered: the proof that nobody has sealed this log before."""
+        with self.lock:
+            self.marks_wanted += 1
+        self.executor.submit(self.run_commits)
+
+    def tail(self, base: int) -> tuple[int, int]:
+        """Bytes and number of the segments from `base` on."""
+        sizes = [size for number, size in list(self.sizes.items()) if number >= base]
+        return sum(sizes), len(sizes)
+
+    def forget_tail(self, base: int) -> None:
+        """The segments below `base` are deleted."""
+        for number in [number for number in list(self.sizes) if number < base]:
+            del self.sizes[number]
+
     # -- the executor's side
 
     def run_commits(self) -> None:
         """Commit until nothing has gathered: one of up to `in_flight` lanes."""
         while True:
             with self.lock:
-                if not self.rows or not self.progress.may_start():
+                if not (self.rows or self.marks_wanted) or not self.progress.may_start():
                     return
-                rows, size = self.take()
+                self.marks_wanted = 0  # any commit is a proof
+                rows, size = self.take() if self.rows else ([MARK_ROW], 0)
                 pack = self.chunks.take()
                 number = self.progress.start()
             try:
@@ -181,7 +206,7 @@ class Log:
             except Exception as error:  # not the store's: what was gathered cannot be encoded
                 self.stop(LogStoppedError(self.writer, f"segment {number}: {type(error).__name__}: {error}"))
                 return
-            self.release(number, Batch([row[7] for row in rows], size))
+            self.release(number, Batch([row[7] for row in rows if row is not MARK_ROW], size))
 
     def take(self) -> tuple[list[Row], int]:
         """The oldest rows, as many as one segment should hold. `append` may add meanwhile: it adds at the end."""
@@ -210,13 +235,14 @@ class Log:
         self.objects.create(segment_name(self.writer, number), data, number)
         self.durable_at = self.clock.monotonic()
         self.metrics.commit_time.observe(self.durable_at - began)
+        self.sizes[number] = len(data)
         self.metrics.segment_bytes.add(len(data))
 
     def release(self, number: int, batch: Batch) -> None:
         with self.advanced:
             released = self.progress.finish(number, batch)
             self.bytes_released += batch.size
-            if released:
+            if any(each.tokens for each in released):
                 tokens = released[0].tokens if len(released) == 1 else [t for b in released for t in b.tokens]
                 self.call_soon(self.on_durable, tokens)  # under the lock: two commits cannot swap places
                 for each in released:

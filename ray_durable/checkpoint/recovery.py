@@ -6,7 +6,7 @@ stay until a checkpoint's marks have consumed them (rule 5). What is damaged is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from ray_durable.checkpoint.fencing import Seal
@@ -88,9 +88,12 @@ class Fold:
         self.history: dict[str, dict[tuple[int, int], Found]] = {}
         """Checkpoints that are kept though there are newer ones."""
 
-    def add(self, segment: Segment) -> None:
+    def add(self, segment: Segment, only: Callable[[str], bool] | None = None) -> None:
+        """Take a segment in; `only`: records of these coroutines."""
         rows = zip(segment.coroutines, segment.epochs, segment.seqs, segment.kinds, segment.consumed, strict=True)
         for row, (coroutine, epoch, seq, kind, consumed) in enumerate(rows):
+            if only is not None and not only(coroutine):
+                continue
             if kind == Kind.EVENT or kind == Kind.ITEM:
                 self.numbered[kind].setdefault(coroutine, {}).setdefault(seq, (epoch, seq, segment, row))
                 continue

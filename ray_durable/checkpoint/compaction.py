@@ -1,0 +1,136 @@
+"""What compaction keeps, when it is due, and what may go: decisions over plain data.
+
+A log's tail of segments grows with its history; a base holds what still matters of everything before a number. The base
+is rewritten in partitions, by a hash of the coroutine's id, so that at no time more than one partition is there twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from zlib import crc32
+
+from ray_durable.checkpoint.record import TERMINAL, Kind
+from ray_durable.checkpoint.recovery import Fold, Found
+
+__all__ = ["Keeping", "Policy", "is_due", "partition_of", "partitions_for", "retire", "survivors"]
+
+PARTITION_BYTES = 1 << 20
+PARTITIONS_MAX = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """When compaction runs, and what it keeps.
+
+    `tail_ratio`: run when the segments since the last base have that share of the base's bytes, or `tail_bytes_min`
+    if that is more; or when there are `tail_segments_max` of them. `retention_s`: results of finished coroutines are
+    archived when that old; None: never. `retention_count`: or when there are more than that. `tombstone_s`: how long
+    after that "expired" is answered; None: for ever. `pack_live_ratio`: a pack of chunks is emptied when less of it
+    is needed.
+    """
+
+    tail_ratio: float = 0.6
+    tail_bytes_min: int = 4 << 20
+    tail_segments_max: int = 4_000
+    retention_s: float | None = 604_800.0
+    retention_count: int | None = None
+    tombstone_s: float | None = None
+    pack_live_ratio: float = 0.66
+
+
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """What was found to be the fate of one coroutine's records."""
+
+    records: list[Found]
+    archive: Found | None = None
+    """Its end, when it goes to the archive and leaves a tombstone."""
+    tombstone_only: bool = False
+
+
+def is_due(policy: Policy, base_bytes: int, tail_bytes: int, tail_segments: int) -> bool:
+    """Whether a log should be compacted now."""
+    return tail_segments >= policy.tail_segments_max or tail_bytes >= max(
+        policy.tail_bytes_min, policy.tail_ratio * base_bytes
+    )
+
+
+def partitions_for(live_bytes: int) -> int:
+    """In how many partitions a base of so many bytes is written; a power of two."""
+    count = 1
+    while count < PARTITIONS_MAX and count * PARTITION_BYTES < live_bytes:
+        count *= 2
+    return count
+
+
+def partition_of(coroutine: str, partitions: int) -> int:
+    return crc32(coroutine.encode()) % partitions
+
+
+def ended(fold: Fold, id: str) -> Found | None:
+    """The newest record that says how a coroutine ended, tombstones aside."""
+    found = [fold.newest[kind][id] for kind in TERMINAL if kind is not Kind.TOMBSTONE and id in fold.newest[kind]]
+    return max(found, key=lambda each: each[:2], default=None)
+
+
+def expired(fold: Fold, policy: Policy, now_ms: int, partitions: int = 1) -> set[str]:
+    """The finished coroutines whose retention is over, by age or by count; `fold` may be one of several partitions,
+    which
+    share the count."""
+    finished: list[tuple[int, str]] = []
+    for kind in TERMINAL - {Kind.TOMBSTONE}:
+        for id, found in fold.newest[kind].items():
+            if id not in fold.newest[Kind.TOMBSTONE]:
+                finished.append((time_of(found), id))
+    finished.sort(reverse=True)
+    over: set[str] = set()
+    for rank, (ended_ms, id) in enumerate(finished):
+        too_old = policy.retention_s is not None and now_ms - ended_ms > policy.retention_s * 1000
+        too_many = policy.retention_count is not None and rank >= policy.retention_count / partitions
+        if too_old or too_many:
+            over.add(id)
+    return over
+
+
+def survivors(fold: Fold, id: str, policy: Policy, now_ms: int, over: set[str], released: Mapping[str, int]) -> Keeping:
+    """What stays of one coroutine. `over`: those whose retention is over; `released`: coroutines that moved away at
+    that epoch and are known to have been adopted there, so that nothing here is needed."""
+    newest = fold.newest
+    tombstone = newest[Kind.TOMBSTONE].get(id)
+    if tombstone is not None:
+        forgotten = policy.tombstone_s is not None and now_ms - time_of(tombstone) > policy.tombstone_s * 1000
+        return Keeping([] if forgotten else [tombstone], tombstone_only=True)
+    end = ended(fold, id)
+    history = [found for _, found in sorted(fold.history.get(id, {}).items())]
+    if end is not None:
+        if id in over:
+            return Keeping([], archive=end)
+        return Keeping([*history, end, *fold.unconsumed(id, Kind.ITEM), *some(newest[Kind.ADMITTED].get(id))])
+    moved = newest[Kind.MOVED].get(id)
+    if moved is not None and released.get(id, -1) >= moved[0]:
+        return Keeping([])
+    kept = [
+        *history,
+        *(found for kind in KEPT_NEWEST for found in some(newest[kind].get(id))),
+        *fold.holds.get(id, ()),
+        *fold.unconsumed(id, Kind.EVENT),
+        *fold.unconsumed(id, Kind.ITEM),
+    ]
+    return Keeping(list({(each[2].name, each[3]): each for each in kept}.values()))
+
+
+KEPT_NEWEST = (Kind.ADMITTED, Kind.PLACED, Kind.ADOPTED, Kind.CHECKPOINT, Kind.MOVED)
+
+
+def some(found: Found | None) -> list[Found]:
+    return [] if found is None else [found]
+
+
+def time_of(found: Found) -> int:
+    return found[2].times_ms[found[3]]
+
+
+def retire(sizes: Mapping[int, int], live: Mapping[int, int], policy: Policy) -> set[int]:
+    """The packs that are not worth their room: less than `pack_live_ratio` of them is needed."""
+    return {pack for pack, size in sizes.items() if live.get(pack, 0) < policy.pack_live_ratio * size}

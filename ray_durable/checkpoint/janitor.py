@@ -1,0 +1,273 @@
+"""Keeping a live log small: rewrites what matters into a base, archives what is over, deletes what both replace.
+
+Runs in a thread of the owner's process while the log is written to. Order is everything: parts before the base that
+names them, an archive before the tombstones that replace what is in it, deletion last, and only after a commit that
+began after the base stood has become durable, which proves that nobody had sealed the log (rule 6). A crash at any
+point leaves objects that nothing names, which `maintenance` finds; never a record that is nowhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from ray_durable.checkpoint.archive import ArchiveRow, archive_name, encode_archive
+from ray_durable.checkpoint.compaction import (
+    Keeping,
+    Policy,
+    expired,
+    is_due,
+    partition_of,
+    partitions_for,
+    retire,
+    survivors,
+)
+from ray_durable.checkpoint.fencing import may_delete_compacted
+from ray_durable.checkpoint.footer import Form, wrap
+from ray_durable.checkpoint.log import Log
+from ray_durable.checkpoint.moving import Mover
+from ray_durable.checkpoint.names import base_name, chunk_name, part_name, segment_name
+from ray_durable.checkpoint.reading import Base
+from ray_durable.checkpoint.record import Codec, Kind
+from ray_durable.checkpoint.recovery import Fold
+from ray_durable.checkpoint.relocation import Relocations
+from ray_durable.checkpoint.segment import Row, Segment, decode, encode
+from ray_durable.errors import LogStoppedError
+
+PART_ROWS_MAX = 50_000
+PROOF_TIMEOUT_S = 60.0
+
+
+@dataclass(slots=True)
+class Part:
+    """One object of the base. `covers`: everything of its partition in segments below that is in it."""
+
+    name: str
+    size: int
+    covers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What one compaction did."""
+
+    segments: int
+    bytes_before: int
+    bytes_after: int
+    archived: int
+    packs_deleted: int
+
+
+def nothing_released() -> Mapping[str, int]:
+    return {}
+
+
+@dataclass(slots=True)
+class Janitor:
+    """Compacts one live log; its methods belong to one thread, which is not the event loop's.
+
+    `released()` tells which coroutines moved away and are known to be adopted there (id → epoch). `describe(state)`
+    gives further columns for the archive out of an admission's or end's state.
+    Example:
+        janitor = Janitor(log)
+        if janitor.is_due():
+            janitor.compact()
+    """
+
+    log: Log
+    policy: Policy = field(default_factory=Policy)
+    released: Callable[[], Mapping[str, int]] = nothing_released
+    describe: Callable[[Any], Mapping[str, str]] | None = None
+    base: Base = field(default_factory=lambda: Base(0))
+    parts: dict[int, list[Part]] = field(default_factory=dict)
+    partitions: int = 1
+    pack_live: dict[int, int] = field(default_factory=dict)
+    retiring: set[int] = field(default_factory=set)
+
+    @property
+    def base_bytes(self) -> int:
+        return sum(part.size for parts in self.parts.values() for part in parts)
+
+    def is_due(self) -> bool:
+        tail_bytes, tail_segments = self.log.tail(self.base.number)
+        chunks = self.log.chunks
+        new_packs = sum(size for pack, size in list(chunks.sizes.items()) if pack not in self.pack_live)
+        live = self.base_bytes + sum(self.pack_live.values())
+        return is_due(self.policy, live, tail_bytes + new_packs, tail_segments)
+
+    def compact(self) -> Report:
+        """Rewrite everything durable so far into a new base, and delete what it replaces. Raises: FencedError,
+        LogStoppedError when the log ends meanwhile (nothing is lost then), StoreError, DamagedError."""
+        log = self.log
+        cut = log.progress.durable
+        before = self.base_bytes + log.tail(self.base.number)[0]
+        tail = self.read([segment_name(log.writer, n) for n in range(self.base.number, cut)])
+        # Packs found wanting last time: by now, every state that refers to them has long been appended.
+        mover = Mover(log, Relocations.unpack(self.base.relocated), set(self.retiring))
+        partitions = max(self.partitions, partitions_for(before))
+        now_ms = int(log.clock.now() * 1000)
+        archived: list[ArchiveRow] = []
+        old_parts = [part for parts in self.parts.values() for part in parts]
+        if partitions != self.partitions:
+            self.rewrite(
+                range(partitions), partitions, self.fold(tail, self.read_parts(old_parts)), cut, now_ms, mover, archived
+            )
+            self.finish(cut, old_parts, mover, archived, partitions)
+        else:
+            for each in range(partitions):
+                old = self.parts.get(each, [])
+                fold = self.fold(tail, self.read_parts(old), (each, partitions))
+                self.rewrite([each], partitions, fold, cut, now_ms, mover, archived)
+                last = each == partitions - 1
+                self.finish(cut if last else self.base.number, old, mover if last else None, archived, partitions)
+                archived = []
+        packs = self.collect(cut, tail, mover)
+        log.metrics.compactions.add(1)
+        log.metrics.compacted_segments.add(len(tail), "rewritten")
+        return Report(len(tail), before, self.base_bytes, mover.archived, packs)
+
+    # -- reading
+
+    def read(self, names: list[str]) -> list[Segment]:
+        if not names:
+            return []
+        with ThreadPoolExecutor(4, thread_name_prefix="compact") as pool:
+            run = pool.map if len(names) > 8 and self.log.store.remote else map
+            return [
+                decode(name, data, self.log.keys)
+                for name, data in zip(names, run(self.log.store.read, names), strict=True)
+            ]
+
+    def read_parts(self, parts: Iterable[Part]) -> list[Segment]:
+        return self.read([part_name(self.log.writer, part.name) for part in parts])
+
+    def fold(self, tail: list[Segment], parts: list[Segment], only: tuple[int, int] | None = None) -> Fold:
+        fold = Fold()
+        for segment in parts:
+            fold.add(segment)
+        for segment in tail:
+            fold.add(segment, None if only is None else lambda id: partition_of(id, only[1]) == only[0])
+        return fold
+
+    # -- writing
+
+    def rewrite(
+        self,
+        which: Iterable[int],
+        partitions: int,
+        fold: Fold,
+        cut: int,
+        now_ms: int,
+        mover: Mover,
+        archived: list[ArchiveRow],
+    ) -> None:
+        """Write the parts of some partitions, and collect what goes to the archive."""
+        rows: dict[int, list[tuple[Row, int]]] = {each: [] for each in which}
+        over = expired(fold, self.policy, now_ms, partitions // len(rows))
+        released = self.released()
+        for id in fold.ids():
+            keeping = survivors(fold, id, self.policy, now_ms, over, released)
+            rows[partition_of(id, partitions)] += self.rows_of(id, fold, keeping, now_ms, archived)
+        if set(rows) == set(range(partitions)) and partitions != self.partitions:
+            self.parts = {}
+        for each, found in rows.items():
+            self.parts[each] = [
+                self.write_part(found[start : start + PART_ROWS_MAX], cut)
+                for start in range(0, len(found), PART_ROWS_MAX)
+            ]
+            mover.meet(row[4] for row, _ in found)
+        mover.archived += len(archived)
+
+    def rows_of(
+        self, id: str, fold: Fold, keeping: Keeping, now_ms: int, archived: list[ArchiveRow]
+    ) -> list[tuple[Row, int]]:
+        out = []
+        for _, _, segment, row in keeping.records:
+            record = segment.record(row)
+            out.append((as_row(record), record.time_ms))
+        if keeping.archive is not None:
+            _, _, segment, row = keeping.archive
+            end = segment.record(row)
+            admitted = fold.newest[Kind.ADMITTED].get(id)
+            source = end if admitted is None else admitted[2].record(admitted[3])
+            archived.append(ArchiveRow(end, dict(self.describe(source)) if self.describe is not None else {}))
+            out.append(((id, end.epoch, end.seq, int(Kind.TOMBSTONE), b"", b"", int(Codec.OPAQUE), None), now_ms))
+        return out
+
+    def write_part(self, rows: list[tuple[Row, int]], cut: int) -> Part:
+        log = self.log
+        name = log.clock.unique()
+        data = encode(
+            log.writer, cut, log.nonce, [row for row, _ in rows], Form.PART, log.keys, times_ms=[t for _, t in rows]
+        )
+        log.objects.create(part_name(log.writer, name), data, cut)
+        return Part(name, len(data), cut)
+
+    def finish(
+        self, number: int, old: list[Part], mover: Mover | None, archived: list[ArchiveRow], partitions: int
+    ) -> None:
+        """Let a new base take effect, and delete the parts that it replaces."""
+        log = self.log
+        if archived:
+            data = encode_archive(archived, log.writer, log.keys)
+            log.store.create(archive_name(log.writer, log.clock.unique()), data)
+            log.metrics.archived.add(len(archived))
+        relocated = self.base.relocated if mover is None else mover.move()
+        revision = self.base.revision + 1 if number == self.base.number else 1
+        names = tuple(part.name for each in sorted(self.parts) for part in self.parts[each])
+        base = Base(number, revision, names, relocated=relocated)
+        name = base_name(log.writer, number, revision)
+        log.objects.create(name, wrap(log.writer, number, log.nonce, base.pack(), Form.BASE, log.keys), number)
+        previous, self.base, self.partitions = self.base, base, partitions
+        self.prove(log.progress.next)
+        for part in old:
+            log.store.delete(part_name(log.writer, part.name))
+        if (previous.number, previous.revision) != (0, 0):
+            log.store.delete(base_name(log.writer, previous.number, previous.revision))
+
+    def prove(self, since: int) -> None:
+        """Return once a commit that began after now is durable: nobody has sealed the log before. Raises: FencedError,
+        LogStoppedError."""
+        log = self.log
+        log.mark()
+        with log.advanced:
+            log.advanced.wait_for(
+                lambda: log.error is not None or may_delete_compacted(since, log.progress.durable), PROOF_TIMEOUT_S
+            )
+        if log.error is not None:
+            raise log.error
+        if not may_delete_compacted(since, log.progress.durable):
+            raise LogStoppedError(log.writer, f"no commit became durable for {PROOF_TIMEOUT_S:g} s")
+
+    # -- deleting
+
+    def collect(self, cut: int, tail: list[Segment], mover: Mover) -> int:
+        """Delete the segments and packs that the base has made needless."""
+        log = self.log
+        for segment in tail:
+            log.store.delete(segment.name)
+        log.forget_tail(cut)
+        log.metrics.compacted_segments.add(len(tail), "deleted")
+        for pack in mover.emptied:
+            log.store.delete(chunk_name(log.writer, f"{pack:016d}"))
+            log.chunks.sizes.pop(pack, None)
+        self.pack_live = mover.live_after()
+        sizes = {pack: size for pack, size in log.chunks.sizes.items() if pack in mover.known}
+        self.retiring = retire(sizes, self.pack_live, self.policy)
+        log.chunks.forget(self.retiring)
+        return len(mover.emptied)
+
+
+def as_row(record: Any) -> Row:
+    return (
+        record.coroutine,
+        record.epoch,
+        record.seq,
+        int(record.kind),
+        record.state,
+        record.consumed,
+        record.codec,
+        None,
+    )

@@ -1,0 +1,354 @@
+import random
+import threading
+
+import numpy
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ray_durable.checkpoint.archive import ARCHIVE, read_archive, read_archives
+from ray_durable.checkpoint.chunks import Chunks
+from ray_durable.checkpoint.codec import dumps, loads
+from ray_durable.checkpoint.compaction import Policy, is_due, partition_of, partitions_for, retire
+from ray_durable.checkpoint.janitor import Janitor
+from ray_durable.checkpoint.keys import Keys
+from ray_durable.checkpoint.log import open_log
+from ray_durable.checkpoint.record import Codec, Consumed, Kind
+from ray_durable.checkpoint.recovery import recover
+from ray_durable.checkpoint.sealing import seal
+from ray_durable.checkpoint.stores.local import LocalStore
+from ray_durable.checkpoint.stores.memory import MemoryStore
+from ray_durable.errors import FencedError
+from tests.checkpoint.stores import Faulty
+
+FOREVER = Policy(retention_s=None)
+C = Kind.CHECKPOINT
+
+
+@pytest.fixture
+def opened():
+    logs = []
+
+    def make(store, **given):
+        log = open_log(store, "w", **given)
+        logs.append(log)
+        return log
+
+    yield make
+    for log in logs:
+        log.own_executor.shutdown()
+
+
+def put(log, *records):
+    for id, epoch, seq, kind, *rest in records:
+        codec = rest[2] if len(rest) > 2 else Codec.PICKLE
+        log.append(id, epoch, seq, kind, *rest[:1] or (b"",), consumed=rest[1] if len(rest) > 1 else b"", codec=codec)
+    log.flush()
+
+
+def readable(recovery):
+    """All that a reader can see of unfinished coroutines, and how the others ended."""
+    return {
+        id: (each.terminal, each.items)
+        if each.terminal
+        else (each.latest, each.admitted, each.placed, each.adopted, each.moved, each.events, each.items, each.history)
+        for id, each in recovery.coroutines.items()
+    }
+
+
+def test_compaction_keeps_what_is_readable_and_deletes_the_rest(store, opened):
+    log = opened(store)
+    for seq in range(200):
+        put(log, ("a", 1, seq, C, b"a%d" % seq), (f"b{seq % 5}", 1, seq, C, b"b"), (f"e{seq % 3}", 1, seq, Kind.EVENT))
+    put(log, ("e0", 1, 1, C, b"", Consumed(events=197).pack()), ("z", 1, 3, Kind.COMPLETED, b"done"))
+    before = recover(store, "w")
+    report = Janitor(log, FOREVER).compact()
+    after = recover(store, "w")
+    assert readable(after) == readable(before)
+    assert after.damage == []
+    assert after.base == before.length
+    assert report.segments == 201
+    objects = [each.name for each in store.list("logs/w/")]
+    assert len(objects) == 3, objects  # one part, its base, and the mark that proved the log unsealed
+
+
+def test_compaction_goes_on_and_on(store, opened):
+    log = opened(store)
+    janitor = Janitor(log, FOREVER)
+    for round in range(5):
+        for seq in range(20):
+            put(log, *((f"c{n}", round + 1, seq, C, b"%d.%d" % (round, seq)) for n in range(10)))
+        janitor.compact()
+        assert len(store.list("logs/w/")) == 3
+    assert {each.latest.state for each in recover(store, "w").coroutines.values()} == {b"4.19"}
+
+
+def test_partitions_replace_each_other_one_by_one(opened, monkeypatch):
+    monkeypatch.setattr("ray_durable.checkpoint.compaction.PARTITION_BYTES", 2_000)
+    store = MemoryStore()
+    log = opened(store)
+    janitor = Janitor(log, FOREVER)
+    chance = random.Random(4)
+    peak = 0
+    create = store.create
+
+    def measured(name, data):
+        nonlocal peak
+        create(name, data)
+        peak = max(peak, sum(map(len, store.objects.values())))
+
+    for _ in range(6):
+        put(log, *((f"c{n}", 1, chance.randrange(1 << 40), C, chance.randbytes(300)) for n in range(100)))
+        before = recover(store, "w")
+        janitor.compact()
+        assert readable(recover(store, "w")) == readable(before)
+    assert janitor.partitions == 16
+    live = janitor.base_bytes
+    store.create = measured
+    put(log, *((f"c{n}", 2, 1, C, chance.randbytes(300)) for n in range(50)))
+    janitor.compact()
+    assert peak < 2 * live
+    assert len(janitor.base.parts) == 16
+
+
+KINDS = [C, C, C, Kind.EVENT, Kind.ITEM, Kind.ADOPTED, Kind.MOVED, Kind.PLACED, Kind.ADMITTED, Kind.COMPLETED]
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.sampled_from("abcde"), st.sampled_from(KINDS), st.binary(max_size=8), st.booleans()),
+        st.just("compact"),
+        st.just("commit"),
+    ),
+    max_size=60,
+)
+
+
+@given(STEPS)
+@settings(max_examples=60)
+def test_compaction_anywhere_changes_nothing_that_is_readable(steps):
+    stores = MemoryStore(), MemoryStore()
+    logs = [open_log(store, "w") for store in stores]
+    janitor = Janitor(logs[0], FOREVER)
+    numbers, ended, clock = {}, set(), 0
+    for step in steps:
+        clock += 1
+        if step == "compact":
+            for log in logs:
+                log.flush()
+            janitor.compact()
+        elif step == "commit":
+            for log in logs:
+                log.flush()
+        elif step[0] not in ended:
+            id, kind, state, marked = step
+            number = numbers[id, kind] = numbers.get((id, kind), 0) + 1
+            seq = number if kind is Kind.EVENT else number - 1 if kind is Kind.ITEM else clock
+            consumed = b""
+            if kind is C and marked:
+                consumed = Consumed(numbers.get((id, Kind.EVENT), 0), 0, numbers.get((id, Kind.ITEM), 0)).pack()
+            if kind is Kind.COMPLETED:
+                ended.add(id)
+            codec = Codec.PICKLE | Codec.KEPT if kind is C and len(state) == 8 else Codec.PICKLE
+            for log in logs:
+                log.append(id, 1, seq, kind, state, consumed=consumed, codec=codec)
+    for log in logs:
+        log.close()
+
+    def without_times(recovery):
+        return str(readable(recovery)).split("time_ms=")[0], {
+            id: [
+                (r.kind, r.place, r.state, r.consumed)
+                for part in facts
+                for r in (part if isinstance(part, list) else [part])
+                if r is not None
+            ]
+            for id, facts in readable(recovery).items()
+        }
+
+    assert without_times(recover(stores[0], "w"))[1] == without_times(recover(stores[1], "w"))[1]
+
+
+def test_a_log_is_compacted_while_it_is_written_and_read(tmp_path, opened):
+    store = LocalStore(tmp_path)
+    log = opened(store)
+    stop, errors, written = threading.Event(), [], [0]
+
+    def write():
+        seq = 0
+        while not stop.is_set():
+            seq += 1
+            for n in range(20):
+                log.append(f"c{n}", 1, seq, C, b"%d" % seq)
+            log.flush()
+            written[0] = seq
+
+    def read():
+        while not stop.is_set():
+            known = written[0]
+            try:
+                found = recover(store, "w")
+                if known and min(each.latest.seq for each in found.coroutines.values()) < known:
+                    errors.append(f"{known} was durable and is gone")
+                if found.damage:
+                    errors.append(found.damage)
+            except Exception as error:
+                errors.append(error)
+
+    threads = [threading.Thread(target=write), threading.Thread(target=read)]
+    for thread in threads:
+        thread.start()
+    janitor = Janitor(log, FOREVER)
+    for _ in range(15):
+        janitor.compact()
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert {each.latest.seq for each in recover(store, "w").coroutines.values()} == {written[0]}
+
+
+def test_a_sealed_log_is_not_compacted_away(store, opened):
+    log = opened(store)
+    for seq in range(10):
+        put(log, ("a", 1, seq, C, b"%d" % seq))
+    sealed = seal(store, "w", "me", b"plan")
+    with pytest.raises(FencedError):
+        Janitor(log, FOREVER).compact()
+    found = recover(store, "w")
+    assert found.coroutines["a"].latest.state == b"9"
+    assert found.sealed.plan == sealed.plan
+    assert sum(each.name.rpartition("/")[2].isdecimal() for each in store.list("logs/w/")) == 11
+
+
+def test_a_sealer_that_was_slow_meets_the_base_and_seals_above_it():
+    inner = MemoryStore()
+    log = open_log(inner, "w")
+    janitor = Janitor(log, FOREVER)
+    for seq in range(5):
+        put(log, ("a", 1, seq, C, b"%d" % seq))
+    once = iter([True])
+
+    def fault(operation, name):
+        if operation == "create" and next(once, False):  # the log goes on and frees the number that the sealer chose
+            for seq in range(5, 10):
+                put(log, ("a", 1, seq, C, b"%d" % seq))
+            janitor.compact()
+
+    sealed = seal(Faulty(inner, fault), "w", "me", b"plan")
+    assert sealed.length > 5
+    assert sealed.recovery.coroutines["a"].latest.state == b"9"
+    log.append("a", 1, 10, C, b"10")
+    with pytest.raises(FencedError):
+        log.flush()
+    log.own_executor.shutdown()
+
+
+def test_finished_coroutines_are_archived_and_leave_a_tombstone(store, opened):
+    log = opened(store)
+    put(log, *((f"c{n}", 1, 5, Kind.COMPLETED if n % 2 else Kind.FAILED, b"result %d" % n) for n in range(6)))
+    put(log, ("alive", 1, 1, C, b"s"))
+    janitor = Janitor(log, Policy(retention_count=2), describe=lambda record: {"function": "f"})
+    janitor.compact()
+    found = recover(store, "w").coroutines
+    tombstones = [id for id, each in found.items() if each.terminal and each.terminal.kind is Kind.TOMBSTONE]
+    assert len(tombstones) == 4
+    assert found["alive"].latest.state == b"s"
+    rows = {row["coroutine"]: row for row in read_archives(store)}
+    assert set(rows) == set(tombstones)
+    row = rows[tombstones[0]]
+    assert row["result"] == b"result " + tombstones[0][1:].encode()
+    assert row["outcome"] == ("completed" if int(tombstones[0][1:]) % 2 else "failed")
+    assert row["about"] == [("function", "f")]
+    assert row["finished"].year >= 2024
+    janitor.compact()
+    assert len(store.list(ARCHIVE)) == 1
+
+
+def test_any_parquet_reader_opens_an_archive(tmp_path, opened):
+    import pandas
+
+    log = opened(LocalStore(tmp_path))
+    put(log, ("a", 1, 5, Kind.COMPLETED, b"result"))
+    Janitor(log, Policy(retention_count=0)).compact()
+    (file,) = (tmp_path / "archive").iterdir()
+    frame = pandas.read_parquet(file)
+    assert frame["coroutine"].tolist() == ["a"]
+
+
+def test_archives_are_sealed_by_the_stores_keys(opened):
+    store, keys = MemoryStore(), Keys(signing=[b"s" * 32], encryption=[b"e" * 32])
+    log = opened(store, keys=keys)
+    put(log, ("a", 1, 5, Kind.COMPLETED, b"secret result"))
+    Janitor(log, Policy(retention_count=0)).compact()
+    (name,) = [name for name in store.objects if name.startswith(ARCHIVE)]
+    assert b"secret" not in store.objects[name]
+    assert read_archive(store, name, keys).column("result").to_pylist() == [b"secret result"]
+    assert recover(store, "w", keys=keys).damage == []
+
+
+def test_tombstones_go_when_their_own_time_is_over(opened):
+    store = MemoryStore()
+    log = opened(store)
+    put(log, ("a", 1, 5, Kind.COMPLETED, b"result"))
+    janitor = Janitor(log, Policy(retention_count=0, tombstone_s=-1))
+    janitor.compact()
+    assert recover(store, "w").coroutines["a"].terminal.kind is Kind.TOMBSTONE
+    janitor.compact()
+    assert recover(store, "w").coroutines == {}
+
+
+def test_what_was_adopted_elsewhere_goes_once_that_is_known(opened):
+    store = MemoryStore()
+    log = opened(store)
+    put(log, ("a", 1, 1, Kind.ADOPTED, b"x"), ("a", 2, 5, Kind.MOVED, b"y"), ("b", 1, 1, C, b"z"))
+    released = {}
+    janitor = Janitor(log, FOREVER, released=lambda: released)
+    janitor.compact()
+    assert set(recover(store, "w").coroutines) == {"a", "b"}
+    released["a"] = 2
+    janitor.compact()
+    assert set(recover(store, "w").coroutines) == {"b"}
+
+
+def test_history_is_kept_on_request(opened):
+    store = MemoryStore()
+    log = opened(store)
+    for seq in range(10):
+        put(log, ("a", 1, seq, C, b"%d" % seq, b"", Codec.PICKLE | Codec.KEPT), ("b", 1, seq, C, b"%d" % seq))
+    Janitor(log, FOREVER).compact()
+    found = recover(store, "w").coroutines
+    assert [record.state for record in found["a"].history] == [b"%d" % seq for seq in range(10)]
+    assert found["b"].history == []
+
+
+def test_space_for_chunks_follows_what_is_live(opened):
+    store = MemoryStore()
+    log = opened(store)
+    janitor = Janitor(log, Policy(retention_s=None, tail_bytes_min=1 << 20))
+    arrays = {"x": numpy.random.rand(250_000), "y": numpy.random.rand(250_000)}
+    live = sum(array.nbytes for array in arrays.values())
+    chance = random.Random(2)
+    sizes = []
+    put(log, ("y", 1, 0, C, dumps(arrays["y"], log.chunks)))  # it sleeps, and its state is never written again
+    for seq in range(120):
+        arrays["x"][chance.randrange(200_000) :][:10_000] = chance.random()
+        put(log, ("x", 1, seq, C, dumps(arrays["x"], log.chunks)))
+        if janitor.is_due():
+            janitor.compact()
+        sizes.append(sum(map(len, store.objects.values())))
+    assert max(sizes) < 2.6 * live, [round(size / live, 2) for size in sizes]
+    elsewhere = Chunks(store, "reader")
+    found = recover(store, "w").coroutines
+    for id, array in arrays.items():
+        assert (loads(found[id].latest.state, elsewhere) == array).all()
+
+
+def test_decisions_of_compaction():
+    policy = Policy(tail_ratio=0.5, tail_bytes_min=100, tail_segments_max=10)
+    assert not is_due(policy, 1000, 400, 5)
+    assert is_due(policy, 1000, 500, 5)
+    assert is_due(policy, 0, 100, 1)
+    assert is_due(policy, 1 << 40, 0, 10)
+    assert partitions_for(0) == 1
+    assert partitions_for(1 << 40) == 16
+    assert {partition_of(f"c{n}", 4) for n in range(100)} == {0, 1, 2, 3}
+    assert retire({1: 100, 2: 100, 3: 100}, {1: 65, 2: 66}, Policy()) == {1, 3}
