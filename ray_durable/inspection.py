@@ -169,7 +169,7 @@ def describe_request(request: Any) -> str | None:
         case None:
             return None
         case operations.Sleep(until=until):
-            return f"{datetime.fromtimestamp(until):%Y-%m-%d %H:%M:%S}"
+            return f"its timer at {datetime.fromtimestamp(until):%Y-%m-%d %H:%M:%S}"
         case operations.Receive(topic=topic, until=until):
             limit = "" if until is None else f", until {datetime.fromtimestamp(until):%Y-%m-%d %H:%M:%S}"
             return f"a message under {topic!r}{limit}"

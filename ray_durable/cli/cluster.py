@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import socket
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, MutableMapping
 from datetime import datetime
@@ -83,7 +84,8 @@ def joined(address: str | None) -> Iterator[Asker]:
 
     namespace = Settings.load().namespace
     try:
-        ray.init(where, namespace=namespace, log_to_driver=False, logging_level=logging.ERROR)
+        with silenced_stderr():
+            ray.init(where, namespace=namespace, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise no_cluster(where, str(error).splitlines()[0]) from None
     try:
@@ -94,13 +96,29 @@ def joined(address: str | None) -> Iterator[Asker]:
             f"Start one with ray_durable.init() in a driver (namespace {namespace!r}).",
         ) from None
     finally:
-        ray.shutdown()
+        with silenced_stderr():
+            ray.shutdown()
+
+
+@contextlib.contextmanager
+def silenced_stderr() -> Iterator[None]:
+    """Ray's C++ part writes to file descriptor 2 while a process joins or leaves a cluster. What matters of it comes as
+    an exception as well."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def prepare_ray(environ: MutableMapping[str, str]) -> None:
-    """What Ray reads when it is imported: no log lines of its C++ part, a short wait for an address, and the token of
-    this user's clusters, which a driver that joins one must be told to use."""
-    environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    """What Ray reads when it is imported: a short wait for an address, and the token of this user's clusters, which a
+    driver that joins one must be told to use."""
     environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "5")
     token = Path.home() / ".ray" / "auth_token"
     if environ.get("RAY_AUTH_TOKEN") or environ.get("RAY_AUTH_TOKEN_PATH") or token.exists():
