@@ -19,6 +19,7 @@ import gc
 import itertools
 import types
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -55,6 +56,8 @@ def loop_iter(iterable: Any) -> Any:
 SEQUENCES: tuple[Any, ...] = ([], (), "", "é", b"", bytearray())
 INDEXED = frozenset(type(iter(sequence)) for sequence in SEQUENCES)
 REVERSED_LIST: type = type(reversed([]))
+DEQUE: type = type(iter(deque()))
+REVERSED_DEQUE: type = type(reversed(deque()))
 RANGES: tuple[type, ...] = (type(iter(range(0))), type(iter(range(1 << 80))))
 
 
@@ -106,6 +109,24 @@ def reversed_at(sequence: Any, index: int) -> Any:
 
 def reversed_now(sequence: Any, index: int) -> Any:
     return set_index(reversed(sequence), index)
+
+
+def deque_iterator(items: Any, consumed: int, backwards: bool) -> Any:
+    """The iterator of a deque (`reversed`, if `backwards`) that has given `consumed` items."""
+    if consumed > len(items):
+        return Later(deque_iterator_now, items, consumed, backwards)
+    return deque_iterator_now(items, consumed, backwards)
+
+
+def deque_iterator_now(items: Any, consumed: int, backwards: bool) -> Any:
+    iterator = reversed(items) if backwards else iter(items)
+    next(itertools.islice(iterator, consumed, consumed), None)
+    return iterator
+
+
+def reduce_deque_iterator(iterator: Any) -> Reduced:
+    items, consumed = iterator.__reduce__()[1]
+    return deque_iterator, (items, consumed, type(iterator) is REVERSED_DEQUE)
 
 
 def range_iterator(start: int, stop: int, step: int) -> Iterator[int]:
@@ -286,6 +307,8 @@ def reduce_pairwise(iterator: Any) -> Reduced:
 REDUCERS: dict[type, Reducer] = {
     **dict.fromkeys(INDEXED, reduce_indexed),
     REVERSED_LIST: reduce_reversed_list,
+    DEQUE: reduce_deque_iterator,
+    REVERSED_DEQUE: reduce_deque_iterator,
     **dict.fromkeys(RANGES, reduce_range),
     **dict.fromkeys(DICT_KINDS, reduce_dict_iterator),
     **dict.fromkeys(VIEW_KINDS, reduce_dict_view),

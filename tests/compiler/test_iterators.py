@@ -57,6 +57,7 @@ MAKERS = {
     "counter": lambda: iter(collections.Counter("aab").items()),
     "ordered dict": lambda: iter(collections.OrderedDict(DICT)),
     "deque": lambda: iter(collections.deque(LIST)),
+    "reversed deque": lambda: reversed(collections.deque(LIST)),
     "enumerate": lambda: enumerate(LIST, 5),
     "zip": lambda: zip(LIST, "abc"),
     "strict zip": lambda: zip(LIST, LIST, strict=True),
