@@ -50,6 +50,7 @@ def decorated(function: FunctionType, source: Source) -> FunctionType:
     fingerprint = unit.fingerprint if unit is not None else pipeline.fingerprint_of(source)
     compiled = Compiled(kind, function, source, fingerprint, unit, partial(make_twin, made, function, source, kind))
     made.__dict__["__durable__"] = compiled
+    made.__dict__["upgrade"] = identity.upgrade_hook(source)
     identity.remember(compiled)
     return made
 

@@ -168,7 +168,7 @@ def reduce_function(function: types.FunctionType) -> Any:
     return make_function, arguments, state, None, None, fill_function
 
 
-NOT_KEPT = frozenset({"__durable__", "__wrapped__"})
+NOT_KEPT = frozenset({"__durable__", "__wrapped__", "upgrade"})  # `durable` makes them anew
 
 
 def make_function(
@@ -197,10 +197,12 @@ def fill_function(function: types.FunctionType, state: tuple[Any, ...]) -> None:
         importlib.import_module(name)
     for name, value in used.items():
         function.__globals__.setdefault(name, value)
-    function.__defaults__ = defaults
-    function.__kwdefaults__ = keyword_defaults
-    function.__annotations__ = annotations or {}
-    function.__dict__.update(attributes or {})
+    compiled = vars(function).get("__durable__")
+    for each in (function,) if compiled is None else (function, compiled.original):
+        each.__defaults__ = defaults
+        each.__kwdefaults__ = keyword_defaults
+        each.__annotations__ = annotations or {}
+        each.__dict__.update(attributes or {})
 
 
 def reduce_by_bytecode(value: Any) -> Any:

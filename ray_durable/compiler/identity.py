@@ -84,11 +84,13 @@ class Code:
 
     `key` names it in references: `module:qualname#fingerprint`, and a hash of the globals where those go by value."""
 
-    __slots__ = ("__weakref__", "globals", "key", "source", "units")
+    __slots__ = ("__weakref__", "globals", "hook", "key", "source", "successor", "units")
 
     def __init__(self, key: str, source: Source, variables: dict[str, Any]) -> None:
         self.key, self.source, self.globals = key, source, variables
         self.units: dict[tuple[str, tuple[int, ...]], Unit] = {}
+        self.successor: Code | None = None  # what frames of this code go on with, through `hook`
+        self.hook: Upgrade | None = None
 
     def unit(self, mode: str, path: tuple[int, ...]) -> Unit:
         """The unit at `path` (nested functions by their order) of the function as compiled for `mode`."""
@@ -147,9 +149,13 @@ def resolved(key: str) -> Code:
         if stored is not None:
             return stored
         raise RestoreError("no function of that name can be imported, and no code is stored for it", name)
-    if stored is None or Settings.policy == "strict":
+    hook = UPGRADES.get((module_name, qualname))
+    if stored is None or (hook is None and Settings.policy == "strict"):
         raise changed(name, current[0], stored.source if stored is not None else None)
-    return Code(key, stored.source, current[1])
+    code = Code(key, stored.source, current[1])
+    if hook is not None:
+        code.successor, code.hook = Code(key_of(current[0]), *current), hook
+    return code
 
 
 def current_source(module_name: str, qualname: str) -> tuple[Source, dict[str, Any]] | None:

@@ -67,6 +67,13 @@ class Layout:
             return (), getter((self.at, *names))
         return (-point, sum(1 << number for number in unbound)), getter(names)
 
+    def cells_by_name(self, cells: tuple[Any, ...]) -> dict[str, types.CellType]:
+        """A frame's cells, which are written in the order of `Unit.cells_order`."""
+        names = self.unit.cells_order
+        if len(cells) != len(names) or not all(type(cell) is types.CellType for cell in cells):
+            raise RestoreError("the frame's cells do not fit the function", self.unit.qualname)
+        return dict(zip(names, cells, strict=True))
+
     def arguments(self, state: tuple[Any, ...], delegates: list[Any], cells: tuple[Any, ...]) -> tuple[Any, ...]:
         """What the resume body is called with, but for a first parameter that lives in a cell.
 
@@ -147,7 +154,7 @@ def delegate_of(outer: Any, inner: Any) -> tuple[Any, Any]:
     """How `outer` holds `inner`, and what is to be written: a durable object, or the iterator that it goes through.
 
     Forms: "" directly; "await" a generator as an awaitable's steps; "anext", "athrow", "aclose" or ("anext", default)
-    the step of an async generator; "foreign": an iterator that is no durable generator; "again": to be evaluated again."""
+    the step of an async generator; "foreign": an iterator that is not durable; "again": to be evaluated again."""
     kind = type(inner)
     if kind is types.GeneratorType:
         if inner.gi_code is FORWARD:

@@ -19,6 +19,7 @@ from ray_durable.compiler.layouts import Layout, layout_of
 from ray_durable.compiler.replacements import Awaited
 from ray_durable.compiler.restore import assemble, contents, prime
 from ray_durable.compiler.support import closing, forward_iterator
+from ray_durable.compiler.upgrading import Upgrading
 from ray_durable.errors import RestoreError
 
 Maker = tuple[Layout, dict[str, Any], types.FunctionType | None]  # globals; the function, if it has no closure
@@ -52,17 +53,19 @@ def maker_of(code: Any, suffix: str = "") -> Maker:
         code = identity.code_for(code)
     mode, path = MODES[suffix[1:2]], tuple(map(int, filter(None, suffix[2:].split("."))))
     unit = code.unit(mode, path)
-    body = unit.resume()
-    layout = layout_of(body)
+    layout = layout_of(unit.resume())
     assert layout is not None
+    if code.successor is not None:
+        layout = Upgrading(layout, code.successor.unit(mode, path), code.hook)
+    body = layout.unit.resume()
     return layout, code.globals, None if body.co_freevars else types.FunctionType(body, code.globals, unit.name)
 
 
 MODES = {"": "native", "n": "native", "t": "twin"}
 
 
-def function_of(reference: tuple[Any, ...]) -> tuple[Layout, Any, tuple[Any, ...]]:
-    """The resume body as a function with its closure, and the argument before all others, if it takes one.
+def function_of(reference: tuple[Any, ...]) -> tuple[Layout, Any, tuple[Any, ...], tuple[Any, ...]]:
+    """The resume body as a function with its closure, the argument before all others, if it takes one, and the cells.
 
     `reference`: a key or Code, a suffix if need be, and cells."""
     head, cells = reference[:2], reference[2:]
@@ -71,22 +74,20 @@ def function_of(reference: tuple[Any, ...]) -> tuple[Layout, Any, tuple[Any, ...
         maker = maker_of(*head)
         if isinstance(head[0], str):
             MAKERS[head] = maker
-    layout, variables, function = maker
+    layout, namespace, function = maker
     if function is not None and not cells:
-        return layout, function, ()
-    unit = layout.unit
-    if len(cells) != len(unit.cells_order) or not all(type(cell) is types.CellType for cell in cells):
-        raise RestoreError("the frame's cells do not fit the function", unit.qualname)
-    by_name = dict(zip(unit.cells_order, cells, strict=True))
-    body = unit.resume()
-    function = types.FunctionType(body, variables, unit.name, None, tuple(by_name[name] for name in body.co_freevars))
-    return layout, function, () if unit.first_parameter is None else (contents(by_name[unit.first_parameter]),)
+        return layout, function, (), cells
+    unit, body = layout.unit, layout.unit.resume()
+    by_name = layout.cells_by_name(cells)
+    closure = tuple(by_name[name] for name in body.co_freevars)
+    function = types.FunctionType(body, namespace, unit.name, None, closure)
+    first = () if unit.first_parameter is None else (contents(by_name[unit.first_parameter]),)
+    return layout, function, first, tuple(by_name[name] for name in unit.cells_order)
 
 
 def new(reference: tuple[Any, ...]) -> Any:
     """An un-started object, which takes its state from a list when it is started."""
-    layout, function, first = function_of(reference)
-    cells = reference[2:]
+    layout, function, first, cells = function_of(reference)
     box: list[Any] = []
     made = function(*first, *layout.blank[0], box, None, cells, *layout.blank[1])
     UNFILLED[id(made)] = layout, box, cells
@@ -154,8 +155,8 @@ def linked(links: tuple[Any, ...]) -> list[Any]:
         if reference is None:
             held = held_as(form, state)
             continue
-        layout, function, first = function_of(reference)
-        made = function(*first, *layout.arguments(state, held, reference[2:]))
+        layout, function, first, cells = function_of(reference)
+        made = function(*first, *layout.arguments(state, held, cells))
         held = [made] if form == "" else held_as(form, made)
     return held
 
