@@ -13,6 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from blake3 import blake3
 
 from ray_durable.checkpoint.footer import Form, unwrap, wrap
 from ray_durable.checkpoint.keys import NO_KEY, NO_KEYS, Keys
@@ -43,8 +44,9 @@ class ArchiveRow:
     about: Mapping[str, str]
 
 
-def archive_name(writer: str, unique: str) -> str:
-    return f"{ARCHIVE}{writer}-{unique}.parquet"
+def archive_name(writer: str, data: bytes) -> str:
+    """An archive is named by its contents, which is how damage to plain Parquet is found."""
+    return f"{ARCHIVE}{writer}-{blake3(data).hexdigest(16)}.parquet"
 
 
 def encode_archive(rows: Sequence[ArchiveRow], writer: str, keys: Keys = NO_KEYS) -> bytes:
@@ -78,6 +80,8 @@ def encode_archive(rows: Sequence[ArchiveRow], writer: str, keys: Keys = NO_KEYS
 def read_archive(store: Store, name: str, keys: Keys = NO_KEYS) -> Any:
     """One archive as a pyarrow Table. Raises: DamagedError, NotFoundError."""
     data = store.read(name)
+    if not name.endswith(archive_name("", data).removeprefix(ARCHIVE)):
+        raise DamagedError("read", name, "its name is not the digest of its bytes", 0)
     if keys.signing or keys.encryption_required:
         _, body = unwrap(name, data, keys)
         data = bytes(body)

@@ -92,12 +92,19 @@ class Seal:
     sealer: str
     length: int
     base: int
+    revision: int
     digest: bytes
     plan: bytes
 
     def pack(self) -> bytes:
         head = json.dumps(
-            {"sealer": self.sealer, "length": self.length, "base": self.base, "digest": self.digest.hex()}
+            {
+                "sealer": self.sealer,
+                "length": self.length,
+                "base": self.base,
+                "revision": self.revision,
+                "digest": self.digest.hex(),
+            }
         ).encode()
         return struct.pack("<I", len(head)) + head + self.plan
 
@@ -111,6 +118,7 @@ class Seal:
                 str(head["sealer"]),
                 int(head["length"]),
                 int(head["base"]),
+                int(head["revision"]),
                 bytes.fromhex(head["digest"]),
                 data[4 + size :],
             )

@@ -34,7 +34,8 @@ from ray_durable.checkpoint.record import Codec, Kind
 from ray_durable.checkpoint.recovery import Fold
 from ray_durable.checkpoint.relocation import Relocations
 from ray_durable.checkpoint.segment import Row, Segment, decode, encode
-from ray_durable.errors import LogStoppedError
+from ray_durable.checkpoint.stores import Store
+from ray_durable.errors import AlreadyExists, LogStoppedError, StoreError
 
 PART_ROWS_MAX = 50_000
 PROOF_TIMEOUT_S = 60.0
@@ -212,7 +213,7 @@ class Janitor:
         log = self.log
         if archived:
             data = encode_archive(archived, log.writer, log.keys)
-            log.store.create(archive_name(log.writer, log.clock.unique()), data)
+            create_named_by_contents(log.store, archive_name(log.writer, data), data)
             log.metrics.archived.add(len(archived))
         relocated = self.base.relocated if mover is None else mover.move()
         revision = self.base.revision + 1 if number == self.base.number else 1
@@ -258,6 +259,17 @@ class Janitor:
         self.retiring = retire(sizes, self.pack_live, self.policy)
         log.chunks.forget(self.retiring)
         return len(mover.emptied)
+
+
+def create_named_by_contents(store: Store, name: str, data: bytes) -> None:
+    """Make an object whose name says what is in it: one that is there already is this one. Raises: StoreError."""
+    try:
+        store.create(name, data)
+    except AlreadyExists:
+        pass
+    except StoreError:
+        if store.read(name) != data:  # raises again if it is not there
+            raise
 
 
 def as_row(record: Any) -> Row:

@@ -68,6 +68,7 @@ class Recovery:
     coroutines: dict[str, Recovered]
     length: int
     base: int
+    revision: int
     digest: bytes
     sealed: Seal | None
     damage: list[DamagedError]
@@ -190,6 +191,7 @@ def fold_reading(reading: Reading) -> Recovery:
         coroutines,
         reading.length,
         reading.base.number,
+        reading.base.revision,
         reading.digest,
         reading.seal,
         damage,

@@ -151,7 +151,8 @@ class Sealing:
         """The plan for a log that nobody can add to any more: ours, unless one is there. Raises: StoreError."""
         if recovery.sealed is None:
             number = recovery.length
-            wanted = Seal(self.sealer, number, recovery.base, recovery.digest, packed(plan, recovery))
+            made = packed(plan, recovery)
+            wanted = Seal(self.sealer, number, recovery.base, recovery.revision, recovery.digest, made)
             data = wrap(self.writer, number, self.nonce, wanted.pack(), Form.PLAN, self.keys)
             name = plan_name(self.writer, number)
             try:

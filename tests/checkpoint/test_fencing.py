@@ -72,7 +72,7 @@ def test_compacted_segments_go_only_after_a_later_commit():
 
 
 def test_a_seal_survives_its_bytes():
-    seal = Seal("controller-7", 12, 4, b"d" * 32, b"\x00plan")
+    seal = Seal("controller-7", 12, 4, 1, b"d" * 32, b"\x00plan")
     assert Seal.unpack(seal.pack()) == seal
     for broken in (b"", b"\xff\xff\xff\xff", b"\x02\0\0\0{}", seal.pack()[:20]):
         with pytest.raises(ValueError):

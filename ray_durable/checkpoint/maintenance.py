@@ -1,0 +1,302 @@
+"""Looking a whole store over: `verify`, `stats` and `compact`, for the command line. None of them makes damage worse.
+
+`verify` reads every object of every log, checks digests, signatures, seals and chunks, and names what is damaged, what
+nothing refers to, and whose state it concerns. It deletes nothing. `compact` empties sealed logs of which nothing is
+needed and deletes orphans that are old enough to belong to nobody at work; live logs are compacted by their owners
+alone.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from ray_durable.checkpoint.archive import ARCHIVE, read_archive
+from ray_durable.checkpoint.chunks import Chunks
+from ray_durable.checkpoint.footer import read_footer
+from ray_durable.checkpoint.keys import NO_KEYS, Keys
+from ray_durable.checkpoint.names import (
+    LogObject,
+    log_prefix,
+    parse_log_object,
+    part_name,
+    writers,
+)
+from ray_durable.checkpoint.reading import Reading, read_log
+from ray_durable.checkpoint.record import Kind
+from ray_durable.checkpoint.recovery import Recovered, Recovery, fold_reading
+from ray_durable.checkpoint.references import MARK, find_references
+from ray_durable.checkpoint.relocation import Relocations
+from ray_durable.checkpoint.retirement import MayGo, held_logs, may_retire, retire
+from ray_durable.checkpoint.salvage import salvage
+from ray_durable.checkpoint.stores import Listed, Store
+from ray_durable.clock import SYSTEM_CLOCK, Clock
+from ray_durable.errors import DamagedError, NotFoundError
+
+ORPHAN_AGE_S = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that `verify` found. `kind`: "damaged", "missing", "orphan", "void" or "unplanned"."""
+
+    kind: str
+    name: str
+    reason: str
+    offset: int = -1
+    coroutines: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Verified:
+    """What `verify` looked at and found. Orphans and void objects are harmless; anything else is not."""
+
+    logs: int = 0
+    objects: int = 0
+    bytes: int = 0
+    coroutines: int = 0
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def sound(self) -> bool:
+        return all(finding.kind in ("orphan", "void", "unplanned") for finding in self.findings)
+
+
+@dataclass(slots=True)
+class LogStats:
+    """One log in figures."""
+
+    writer: str
+    fenced: bool
+    segments: int = 0
+    segment_bytes: int = 0
+    base_bytes: int = 0
+    chunk_bytes: int = 0
+    coroutines: int = 0
+    finished: int = 0
+    live_bytes: int = 0
+    keys: dict[str, int] = field(default_factory=dict)
+    """Objects per key that signed or encrypted them; "" for those without."""
+
+
+@dataclass(slots=True)
+class Compacted:
+    """What `compact` did."""
+
+    retired: list[str] = field(default_factory=list)
+    orphans: list[str] = field(default_factory=list)
+    kept: dict[str, str] = field(default_factory=dict)
+    """Sealed logs that stay, and why."""
+
+
+def verify(store: Store, keys: Keys = NO_KEYS) -> Verified:
+    """Check everything in a store. Safe beside running hosts, whose newest objects it may not see. Raises: StoreError.
+
+    Example: for finding in verify(open_store(url)).findings: print(finding)
+    """
+    result = Verified()
+    for writer in writers(store):
+        result.logs += 1
+        reading = read_log(store, writer, keys=keys)
+        recovery = fold_reading(reading)
+        result.coroutines += len(recovery.coroutines)
+        listed = store.list(log_prefix(writer))
+        result.objects += len(listed)
+        result.bytes += sum(each.size for each in listed)
+        result.findings += damage_of(store, recovery.damage, keys)
+        result.findings += seal_of(reading)
+        result.findings += chunks_of(store, recovery, keys)
+        result.findings += unneeded(store, reading, recovery, listed)
+    for archive in store.list(ARCHIVE):
+        result.objects += 1
+        result.bytes += archive.size
+        try:
+            read_archive(store, archive.name, keys)
+        except DamagedError as error:
+            result.findings.append(Finding("damaged", archive.name, error.reason, error.offset))
+    return result
+
+
+def damage_of(store: Store, damage: list[DamagedError], keys: Keys) -> Iterator[Finding]:
+    """What readers met, with the coroutines that it concerns as far as they can still be made out."""
+    for error in damage:
+        coroutines, reason = error.coroutines, error.reason
+        if not coroutines and "/chunks/" not in error.name and "base-" not in error.name:
+            try:
+                left = salvage(error.name, store.read(error.name), keys)
+                coroutines = tuple(sorted({id for id, _, _ in left.lost}))
+                reason += f"; {len(left.good)} of its records are whole, {len(left.lost)} are not"
+            except (DamagedError, NotFoundError):
+                pass  # then nothing more can be said of it
+        kind = "missing" if "missing" in error.reason else "damaged"
+        yield Finding(kind, error.name, reason, error.offset, coroutines)
+
+
+def seal_of(reading: Reading) -> Iterator[Finding]:
+    if reading.fenced and reading.seal is None and not reading.damage:
+        yield Finding("unplanned", log_prefix(reading.writer), "it is sealed and has no plan yet: seal it again")
+    seal = reading.seal
+    if seal is None or reading.base.emptied:
+        return
+    base = reading.base
+    same = (seal.length, seal.base, seal.revision) == (reading.length, base.number, base.revision)
+    if same and seal.digest != reading.digest:
+        yield Finding("damaged", log_prefix(reading.writer), "its contents are not those that its seal vouches for")
+
+
+def chunks_of(store: Store, recovery: Recovery, keys: Keys) -> Iterator[Finding]:
+    """Every large buffer of every unfinished coroutine is read and compared with its digest."""
+    chunks = Chunks(store, recovery.writer, keys=keys)
+    seen: set[bytes] = set()
+    for coroutine in recovery.coroutines.values():
+        if coroutine.latest is None or coroutine.terminal is not None or MARK not in coroutine.latest.state:
+            continue
+        for reference in find_references(coroutine.latest.state):
+            if reference.digest in seen:
+                continue
+            seen.add(reference.digest)
+            try:
+                chunks.load(reference.pack())
+            except NotFoundError as error:
+                yield Finding("missing", error.name, "a state refers to it", -1, (coroutine.id,))
+            except DamagedError as error:
+                yield Finding("damaged", error.name, error.reason, error.offset, (coroutine.id,))
+
+
+def unneeded(store: Store, reading: Reading, recovery: Recovery, listed: list[Listed]) -> Iterator[Finding]:
+    """Objects under a log that no reader looks at."""
+    prefix, writer = log_prefix(reading.writer), reading.writer
+    base = (reading.base.number, reading.base.revision)
+    parts = {part_name(writer, part) for part in reading.base.parts}
+    packs = needed_packs(recovery) | set(Relocations.unpack(reading.base.relocated).targets())
+    for each in listed:
+        leaf = each.name.removeprefix(prefix)
+        found = parse_log_object(leaf)
+        if found is not None:
+            if is_void(found, base, reading):
+                yield Finding("void", each.name, "it does not count: below the base, or beyond the log's end")
+        elif leaf.startswith("parts/"):
+            if each.name not in parts:
+                yield Finding("orphan", each.name, "no base names it")
+        elif leaf.startswith("chunks/"):
+            if recovery.fenced and int(leaf[7:]) not in packs:
+                yield Finding("orphan", each.name, "no state refers to it")
+        elif not leaf.startswith("plan-"):
+            yield Finding("orphan", each.name, "it is not ours")
+
+
+def is_void(found: LogObject, base: tuple[int, int], reading: Reading) -> bool:
+    if found.base:
+        return (found.number, found.revision) < base
+    return found.number < base[0] or (reading.fenced and found.number > reading.length)
+
+
+def needed_packs(recovery: Recovery) -> set[int]:
+    """Packs that any record of the log may need, by what its references say."""
+    needed: set[int] = set()
+    for coroutine in recovery.coroutines.values():
+        single = (coroutine.latest, coroutine.checkpoint, coroutine.adopted, coroutine.moved, coroutine.admitted)
+        for record in (*single, coroutine.terminal, *coroutine.history, *coroutine.events, *coroutine.items):
+            if record is not None and MARK in record.state:
+                for found in find_references(record.state):
+                    needed.update(pack for pack, _ in found.packs)
+    return needed
+
+
+def stats(store: Store, keys: Keys = NO_KEYS) -> list[LogStats]:
+    """Figures of every log, and which keys its objects need: a key that no object names may be dropped.
+
+    Raises: StoreError.
+    """
+    return [stats_of(store, writer, keys) for writer in writers(store)]
+
+
+def stats_of(store: Store, writer: str, keys: Keys) -> LogStats:
+    recovery = fold_reading(read_log(store, writer, keys=keys))
+    result = LogStats(writer, recovery.fenced, coroutines=len(recovery.coroutines))
+    for coroutine in recovery.coroutines.values():
+        result.finished += coroutine.terminal is not None
+        records = (coroutine.latest, coroutine.terminal, *coroutine.events, *coroutine.items)
+        result.live_bytes += sum(len(record.state) for record in records if record is not None)
+    for each in store.list(log_prefix(writer)):
+        leaf = each.name.removeprefix(log_prefix(writer))
+        if leaf.startswith("chunks/"):
+            result.chunk_bytes += each.size
+        elif leaf.startswith(("parts/", "base-")):
+            result.base_bytes += each.size
+        else:
+            result.segments += 1
+            result.segment_bytes += each.size
+        try:
+            footer = read_footer(each.name, store.read(each.name, -1000))
+        except (DamagedError, NotFoundError):
+            continue  # `verify` names it; here only keys are counted
+        for key in {footer.signing_id, footer.encryption_id}:
+            name = key.hex() if key.strip(b"\0") else ""
+            result.keys[name] = result.keys.get(name, 0) + 1
+    return result
+
+
+def compact(
+    store: Store,
+    *,
+    process_gone: Callable[[str], bool] = lambda writer: False,
+    keys: Keys = NO_KEYS,
+    clock: Clock = SYSTEM_CLOCK,
+    orphan_age_s: float = ORPHAN_AGE_S,
+) -> Compacted:
+    """Empty the sealed logs of which nothing is needed, and delete orphans older than `orphan_age_s` in sealed logs.
+
+    A log stays unless every coroutine in it is finished with a tombstone, or adopted in another log; `process_gone`
+    says whose process is known dead. Raises: StoreError.
+    """
+    result = Compacted()
+    recoveries = {writer: fold_reading(read_log(store, writer, keys=keys)) for writer in writers(store)}
+    held = held_logs(recoveries.values())
+    adopted = newest_epochs(recoveries)
+    for writer, recovery in recoveries.items():
+        if not recovery.fenced or recovery.emptied:
+            continue
+
+        def done(coroutine: Recovered) -> bool:
+            if coroutine.terminal is not None:
+                return coroutine.terminal.kind is Kind.TOMBSTONE
+            return adopted.get(coroutine.id, -1) > coroutine.epoch
+
+        match may_retire(recovery, process_gone=process_gone(writer), held=writer in held, done=done):
+            case MayGo() if not recovery.damage:
+                retire(store, recovery, os.urandom(16) if clock is SYSTEM_CLOCK else bytes(16), keys)
+                result.retired.append(writer)
+            case MayGo():
+                result.kept[writer] = "it is damaged: verify it first"
+            case needed:
+                result.kept[writer] = needed.reason
+                result.orphans += delete_orphans(store, writer, keys, clock.now() - orphan_age_s)
+    return result
+
+
+def newest_epochs(recoveries: dict[str, Recovery]) -> dict[str, int]:
+    """The highest epoch at which each coroutine was adopted anywhere."""
+    newest: dict[str, int] = {}
+    for recovery in recoveries.values():
+        for id, coroutine in recovery.coroutines.items():
+            if coroutine.adopted is not None:
+                newest[id] = max(newest.get(id, -1), coroutine.adopted.epoch)
+    return newest
+
+
+def delete_orphans(store: Store, writer: str, keys: Keys, before_s: float) -> list[str]:
+    """Delete what nothing refers to in a sealed log and is older than `before_s`; never where there is damage, as what
+    looks like an orphan may then be all that is left."""
+    reading = read_log(store, writer, keys=keys)
+    if reading.damage:
+        return []
+    listed = store.list(log_prefix(writer))
+    old = {each.name for each in listed if each.modified_s < before_s}
+    deleted = []
+    for finding in unneeded(store, reading, fold_reading(reading), listed):
+        if finding.kind == "orphan" and finding.name in old and "not ours" not in finding.reason:
+            store.delete(finding.name)
+            deleted.append(finding.name)
+    return deleted

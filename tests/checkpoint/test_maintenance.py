@@ -1,0 +1,165 @@
+import random
+
+import pytest
+
+from ray_durable.checkpoint.codec import dumps
+from ray_durable.checkpoint.compaction import Policy
+from ray_durable.checkpoint.janitor import Janitor
+from ray_durable.checkpoint.keys import Keys
+from ray_durable.checkpoint.log import open_log
+from ray_durable.checkpoint.maintenance import compact, stats, verify
+from ray_durable.checkpoint.names import segment_name
+from ray_durable.checkpoint.record import Kind
+from ray_durable.checkpoint.recovery import recover
+from ray_durable.checkpoint.salvage import salvage
+from ray_durable.checkpoint.sealing import seal
+from ray_durable.checkpoint.stores.memory import MemoryStore
+from ray_durable.errors import DamagedError
+
+C = Kind.CHECKPOINT
+
+
+def a_store(**given):
+    """Two logs: one live and compacted, with an archive; one sealed, with chunks."""
+    store = MemoryStore()
+    live = open_log(store, "live", **given)
+    for seq in range(5):
+        live.append("a", 1, seq, C, b"%d" % seq)
+        live.append("b", 1, seq, Kind.COMPLETED, b"done")
+        live.flush()
+    Janitor(live, Policy(retention_count=0)).compact()
+    live.append("a", 2, 0, Kind.ADOPTED, b"after")
+    live.flush()
+    old = open_log(store, "old", **given)
+    old.append("a", 1, 9, C, dumps(random.Random(1).randbytes(200_000), old.chunks))
+    old.append("c", 1, 9, C, b"small" * 100)
+    old.flush()
+    seal(store, "old", "me", b"plan", keys=given.get("keys", Keys()))
+    for log in (live, old):
+        log.own_executor.shutdown()
+    return store
+
+
+def flip(store, name, at):
+    body = bytearray(store.objects[name])
+    body[at] ^= 1
+    store.objects[name] = bytes(body)
+
+
+def test_a_sound_store_is_sound():
+    found = verify(a_store())
+    assert found.findings == []
+    assert found.sound
+    assert (found.logs, found.coroutines) == (2, 4)
+    assert found.objects > 8
+
+
+@pytest.mark.parametrize("name", sorted(a_store().objects))
+def test_damage_to_any_object_is_found_and_nothing_is_made_worse(name):
+    store = a_store()
+    if name not in store.objects:  # parts and archives have random names
+        leaf = name.rsplit("/", 1)[0]
+        name = next(each for each in store.objects if each.startswith(leaf + "/"))
+    flip(store, name, len(store.objects[name]) // 3)
+    before = dict(store.objects)
+    found = verify(store)
+    assert not found.sound
+    assert any(finding.name == name or finding.name in name for finding in found.findings), found.findings
+    assert store.objects == before
+    kept = compact(store, process_gone=lambda writer: True, orphan_age_s=-1)
+    assert [each for each in kept.retired if name.startswith(f"logs/{each}/")] == []
+    assert all(each in store.objects for each in before if each.startswith("/".join(name.split("/")[:2])))
+
+
+def test_a_lost_chunk_is_named_with_its_coroutine():
+    store = a_store()
+    (name,) = [each for each in store.objects if "/chunks/" in each]
+    store.delete(name)
+    (finding,) = verify(store).findings
+    assert (finding.kind, finding.name, finding.coroutines) == ("missing", name, ("a",))
+
+
+def test_a_lost_segment_under_a_seal_is_found():
+    store = a_store()
+    flipped = segment_name("old", 0)
+    store.delete(flipped)
+    assert not verify(store).sound or recover(store, "old").length == 0
+
+
+def test_what_nothing_refers_to_is_found_and_cleaned_up():
+    store = a_store()
+    store.create("logs/old/parts/0123", b"left by a crash")
+    store.create("logs/old/0000000000000007", store.objects[segment_name("old", 0)])
+    store.create("logs/old/notes.txt", b"a user's")
+    kinds = {finding.name: finding.kind for finding in verify(store).findings}
+    assert kinds == {
+        "logs/old/parts/0123": "orphan",
+        "logs/old/0000000000000007": "void",
+        "logs/old/notes.txt": "orphan",
+    }
+    assert verify(store).sound
+    done = compact(store, orphan_age_s=0)
+    assert done.orphans == ["logs/old/parts/0123"]
+    assert "logs/old/notes.txt" in store.objects
+    assert compact(store, orphan_age_s=3600).orphans == []
+
+
+def test_sealed_logs_are_emptied_once_all_in_them_is_adopted_elsewhere():
+    store = a_store()
+    done = compact(store, process_gone=lambda writer: True)
+    assert done.retired == []
+    assert done.kept == {"old": "c is neither adopted nor over"}
+    heir = open_log(store, "heir")
+    heir.append("c", 2, 9, Kind.ADOPTED, b"small" * 100)
+    heir.close()
+    assert compact(store).kept == {"old": "its process may live"}
+    assert compact(store, process_gone=lambda writer: True).retired == ["old"]
+    assert recover(store, "old").emptied
+    assert verify(store).findings == []
+
+
+def test_stats_tell_sizes_and_keys():
+    keys = Keys(signing=[b"s" * 32])
+    found = {each.writer: each for each in stats(a_store(keys=keys), keys)}
+    assert found["old"].fenced
+    assert found["old"].chunk_bytes > 200_000
+    assert found["old"].coroutines == 2
+    assert found["live"].base_bytes > 0
+    assert found["live"].finished == 1
+    (key,) = [name for name in found["old"].keys if name]
+    assert found["old"].keys[key] >= 3
+
+
+@pytest.mark.parametrize("small", [True, False])
+def test_the_whole_records_of_a_damaged_segment_can_be_had(small):
+    store = MemoryStore()
+    log = open_log(store, "w")
+    states = {f"c{n}": bytes([n]) * (100 if small else 1000) for n in range(8)}
+    for id, state in states.items():
+        log.append(id, 1, 1, C, state)
+    log.close()
+    name = segment_name("w", 0)
+    if small:  # packed by LZ4: hit a literal, or lose the whole
+        with pytest.raises(DamagedError):
+            flip(store, name, 40)
+            salvage(name, store.objects[name])
+        return
+    flip(store, name, store.objects[name].index(states["c3"]) + 5)
+    left = salvage(name, store.objects[name])
+    assert [id for id, _, _ in left.lost] == ["c3"]
+    assert {record.coroutine: record.state for record in left.good} == {
+        id: state for id, state in states.items() if id != "c3"
+    }
+    (finding,) = verify(store).findings
+    assert finding.coroutines == ("c3",)
+    assert "7 of its records are whole" in finding.reason
+
+
+def test_a_store_with_keys_believes_nothing_of_a_damaged_object():
+    keys = Keys(signing=[b"s" * 32])
+    store = a_store(keys=keys)
+    name = segment_name("old", 0)
+    flip(store, name, 100)
+    with pytest.raises(DamagedError, match="keys"):
+        salvage(name, store.objects[name], keys)
+    assert not verify(store, keys).sound
