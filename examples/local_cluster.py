@@ -17,6 +17,7 @@ import ray
 from ray.cluster_utils import Cluster
 
 import ray_durable
+from ray_durable.actors.cluster import hush
 from ray_durable.connection import connected
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class LocalCluster:
         head = {"num_cpus": 2, "include_dashboard": False, "object_store_memory": STORE_BYTES}
         self.cluster = Cluster(initialize_head=True, head_node_args=head)
         self.nodes = [self.add() for _ in range(self.count)]
+        hush()
         ray.init(address=self.cluster.address, log_to_driver=False, logging_level="error")
 
     def add(self) -> Any:

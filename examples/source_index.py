@@ -70,7 +70,7 @@ def index_share(paths: list[str], journal: str | None = None) -> Generator[str, 
     return finished
 
 
-@ray.remote(num_cpus=0)
+@ray.remote
 def merge(indexes: list[Index]) -> Index:
     """The Ray task of the last stage."""
     return merged(indexes)

@@ -19,6 +19,7 @@ __all__ = [
     "cluster_id",
     "drain_node",
     "draining_nodes",
+    "hush",
     "log_directory",
     "nodes",
     "on_completed",
@@ -96,6 +97,13 @@ def this_node_id() -> str:
 def this_address() -> str:
     """The address by which other nodes reach this one."""
     return str(ray.util.get_node_ip_address())
+
+
+def hush() -> None:
+    """Keep what raylets say of dying nodes and workers off this driver's terminal; Ray's log files have it all."""
+    from ray._private import worker
+
+    worker.print_to_stdstream = lambda data, ignore_prefix: None
 
 
 def log_directory() -> Path:

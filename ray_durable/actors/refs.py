@@ -146,12 +146,11 @@ def savable(error: BaseException) -> BaseException:
 
 
 def reduce_task_error(error: Any, protocol: int) -> tuple[Any, ...]:
-    return task_error, (error.function_name, error.traceback_str, error.cause)
+    return task_error, (str(error), error.cause)
 
 
-def task_error(function_name: str, traceback_str: str, cause: Exception) -> BaseException:
-    made = ray.exceptions.RayTaskError(function_name, traceback_str, cause)
-    return savable(made.as_instanceof_cause())
+def task_error(text: str, cause: Exception) -> BaseException:
+    return savable(ray.exceptions.RayTaskError("", text, cause).as_instanceof_cause())
 
 
 def restore_value(outcome: Outcome, call: Call | None = None, index: int = 0) -> Any:
