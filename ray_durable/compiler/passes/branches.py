@@ -67,10 +67,12 @@ def selection(node: ast.Match, context: Context) -> list[ast.stmt]:
         return guarded_selection(node, context)
     chosen = context.names.fresh("case")
     bodies = [case.body for case in node.cases]
+    cases: list[ast.match_case] = []
     for index, case in enumerate(node.cases):
-        case.body = [located(assign(chosen, constant(index + 1)), case.pattern)]
+        choose = located(assign(chosen, constant(index + 1)), case.pattern)
+        cases.append(ast.match_case(case.pattern, case.guard, [choose]))
     if not irrefutable(node.cases[-1]):
-        node.cases.append(otherwise(node, [assign(chosen, constant(0))]))
+        cases.append(otherwise(node, [assign(chosen, constant(0))]))
     chain: list[ast.stmt] = []
     for index in reversed(range(len(bodies))):
         test = compare(load(chosen), ast.Eq(), constant(index + 1))
@@ -81,7 +83,7 @@ def selection(node: ast.Match, context: Context) -> list[ast.stmt]:
         subject = [located(assign(value, node.subject), node.subject)]
         node.subject = load(value)
         chain = [located(each, node) for each in clear([value])] + chain
-    return [*subject, located(ast.Match(node.subject, node.cases), node), *chain]
+    return [*subject, located(ast.Match(node.subject, cases), node), *chain]
 
 
 def guarded_selection(node: ast.Match, context: Context) -> list[ast.stmt]:

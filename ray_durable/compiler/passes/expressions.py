@@ -176,41 +176,17 @@ class Flatten:
 
     def value_BoolOp(self, node: ast.BoolOp) -> ast.expr:
         # a and b           =>   _v1 = a; if _v1: _v1 = b
-        # (a and b) or c    =>   _v1 = a; _v2 = False         the truth of a is asked for once, as CPython's
-        #                        if _v1: _v1 = b; _v2 = not not _v1      jumps are threaded
-        #                        if not _v2: _v1 = c
+        # (a and b) or c asks for the truth of a false a twice, as the language says and 3.12 does; 3.11 threads its jumps
         result = self.new()
 
         def operand(index: int) -> None:
-            if index + 1 == len(node.values):
-                self.emit(assign(result, self.value(node.values[index])), node.values[index])
-                return
-            truth = self.decided(node.values[index], result)
-            more = self.inside(lambda: operand(index + 1))
-            self.emit(if_(truth if isinstance(node.op, ast.And) else not_(truth), more), node)
+            self.emit(assign(result, self.value(node.values[index])), node.values[index])
+            if index + 1 < len(node.values):
+                more = self.inside(lambda: operand(index + 1))
+                self.emit(if_(load(result) if isinstance(node.op, ast.And) else not_(load(result)), more), node)
 
         operand(0)
         return located(load(result), node)
-
-    def decided(self, node: ast.expr, result: str) -> ast.expr:
-        """Put the value of an operand into `result`; the expression for its truth, to be asked for once."""
-        if not isinstance(node, ast.BoolOp):
-            self.emit(assign(result, self.value(node)), node)
-            return load(result)
-        known = self.new()
-        is_and = isinstance(node.op, ast.And)
-
-        def operand(index: int) -> None:
-            truth = self.decided(node.values[index], result)
-            if index + 1 == len(node.values):
-                self.emit(assign(known, not_(not_(truth))), node)
-                return
-            more = self.inside(lambda: operand(index + 1))
-            self.emit(if_(truth if is_and else not_(truth), more), node)
-
-        self.emit(assign(known, constant(not is_and)), node)
-        operand(0)
-        return load(known)
 
     def value_IfExp(self, node: ast.IfExp) -> ast.expr:
         return self.choice(node, self.value)

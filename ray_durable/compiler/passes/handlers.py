@@ -16,7 +16,7 @@ from ray_durable.compiler.passes.yieldpoints import Context, any_suspends
 
 def handlers(statement: ast.stmt, context: Context) -> list[ast.stmt] | None:
     """What takes the place of `statement`; None for it itself."""
-    if not isinstance(statement, ast.Try | ast.TryStar) or hasattr(statement, "prepared"):
+    if not isinstance(statement, ast.Try | ast.TryStar) or getattr(statement, "prepared", False):
         return None
     statement.prepared = True  # type: ignore[union-attr]
     star = isinstance(statement, ast.TryStar)
@@ -25,7 +25,50 @@ def handlers(statement: ast.stmt, context: Context) -> list[ast.stmt] | None:
             name_exception(handler, context)
     if statement.finalbody and any_suspends(statement.finalbody, context):
         return [name_outcome(statement, context)]
+    if star and any(any_suspends(handler.body, context) for handler in statement.handlers):
+        return name_clauses(statement, context)
     return None
+
+
+def name_clauses(node: ast.TryStar, context: Context) -> list[ast.stmt]:
+    # try: A               =>    _exc1 = _exc2 = None
+    # except* T as e: B          try:
+    # except* U: C                   try:
+    #                                    try: A
+    #                                    except BaseException as _exc3: _exc1 = _exc3; raise
+    #                                except* T as e:
+    #                                    try: B                                              what a clause raised is
+    #                                    except BaseException as _exc4: _exc2 = _exc4; raise  raised again on the way
+    #                                except* U: C                                            to a later one
+    #                            finally: _exc1 = _exc2 = None
+    if node.finalbody:
+        inner = located(ast.TryStar(node.body, node.handlers, node.orelse, []), node)
+        outer = located(try_([inner], [], [], node.finalbody), node)
+        return [outer]
+    names = context.names
+    caught = names.fresh("exc")
+    raised = [names.fresh("exc") for _ in node.handlers]
+    for handler, name in zip(node.handlers, raised, strict=True):
+        handler.body = [remembering(handler.body, name, context, handler)]
+    node.body = [remembering(node.body, caught, context, node)]
+    node.caught, node.raised = caught, raised  # type: ignore[attr-defined]
+    node.kept_in_handlers = (caught, *raised)  # type: ignore[attr-defined]
+    everything = [caught, *raised]
+    before = [located(each, node) for each in clear(everything)]
+    after = [located(each, node) for each in clear(everything)]
+    whole = located(try_([node], [], [], after), node)
+    whole.prepared = True  # type: ignore[attr-defined]
+    return [*before, whole]
+
+
+def remembering(body: list[ast.stmt], name: str, context: Context, at: ast.AST) -> ast.Try:
+    """`body`, with an exception that leaves it kept in `name`."""
+    error = context.names.fresh("exc")
+    keep = [located(assign(name, load(error)), at), located(ast.Raise(), at)]
+    caught = located(ast.ExceptHandler(helper("BaseException"), error, keep), at)
+    found = located(try_(body, [caught]), at)
+    found.prepared = True  # type: ignore[attr-defined]
+    return found
 
 
 def name_exception(handler: ast.ExceptHandler, context: Context) -> None:
@@ -67,7 +110,7 @@ def name_outcome(node: ast.Try | ast.TryStar, context: Context) -> ast.Try:
     inner: list[ast.stmt] = node.body
     if node.handlers:
         attempt = type(node)(node.body, node.handlers, node.orelse, [])
-        attempt.prepared = True  # type: ignore[union-attr]
+        attempt.prepared = isinstance(node, ast.Try)  # type: ignore[union-attr]
         inner = [at(attempt)]
     caught = located(
         ast.ExceptHandler(helper("BaseException"), error, [at(outcome(name, "raise", load(error))), at(ast.Raise())]), node

@@ -219,7 +219,7 @@ class Resume:
             body = [located(if_(not_(self.travelling()), take), node), *body]
         return [located(ast.With([ast.withitem(located(entered, manager), name)], body), node)]
 
-    def attempt(self, node: ast.Try) -> list[ast.stmt]:
+    def attempt(self, node: ast.Try | ast.TryStar) -> list[ast.stmt]:
         # except T as _exc1: B    =>   try: if _to == 3: _saved1 = back(_exc1); raise _exc1
         #                              except (BaseException if _to == 3 else () if _to else T) as _exc1:
         #                                  if _to: forward(_saved1)
@@ -246,7 +246,7 @@ class Resume:
         elif after:
             main = [located(if_(self.up_to(inside[1]), main), node)]
         final = [*gone, *node.finalbody] if node.finalbody else []
-        return [located(try_([*enter, *main], handlers, self.block(node.orelse), final), node)]
+        return [located(type(node)([*enter, *main], handlers, self.block(node.orelse), final), node)]
 
     def again(self, saved: str, error: ast.expr) -> list[ast.stmt]:
         return [assign(saved, call("back", error)), ast.Raise(error)]
@@ -294,4 +294,35 @@ class Resume:
         return [located(try_(body, [], [], last), node)]
 
     def star(self, node: ast.TryStar) -> list[ast.stmt]:
-        raise AssertionError("except* comes later")
+        # except* T as e: B    =>    try:
+        # except* U: C                   if _to in the clauses: raise _exc1        the exception that they take apart
+        #                                A
+        #                            except* T as e:
+        #                                if _to > 3: (raise what B raised, if anything)
+        #                                else: B
+        where = [points_in(handler.body) for handler in node.handlers]
+        if not any(where):
+            return self.attempt(node)
+        caught: str = node.caught  # type: ignore[attr-defined]
+        raised: list[str] = node.raised  # type: ignore[attr-defined]
+        saved = self.context.names.fresh("saved")
+        every = [each for each in where if each is not None]
+        span = (every[0][0], every[-1][1])
+        since = len(self.steppers)
+        inside, after = points_in(node.body), points_in(node.orelse)
+        main = self.block(node.body)
+        if inside is None:
+            main = [located(if_(not_(self.travelling()), main), node)]
+        elif after:
+            main = [located(if_(self.up_to(inside[1]), main), node)]
+        enter = located(if_(self.within(span), self.again(saved, load(caught))), node)
+        handlers: list[ast.ExceptHandler] = []
+        for handler, mine, error in zip(node.handlers, where, raised, strict=True):
+            again = [if_(compare(load(error), ast.IsNot(), constant(None)), [ast.Raise(load(error))])]
+            passed = compare(load(self.to), ast.Gt(), constant(mine[1])) if mine else self.travelling()
+            body = [*self.let_go(since, node), *self.block(handler.body)]
+            if mine:
+                body.insert(0, self.restored(saved))
+            body = [located(if_(passed, again, body), handler)]
+            handlers.append(located(ast.ExceptHandler(handler.type, handler.name, body), handler))
+        return [located(ast.TryStar([enter, *main], handlers, self.block(node.orelse), []), node)]

@@ -144,7 +144,9 @@ class Liveness:
             case ast.Continue():
                 return self.continues[-1]
             case ast.Match():
-                inside = live
+                last = statement.cases[-1]
+                certain = last.guard is None and isinstance(last.pattern, ast.MatchAs) and last.pattern.pattern is None
+                inside = NOTHING if certain else live
                 for case in statement.cases:
                     inside |= self.block(case.body, live) | self.read(case)
                 return inside | self.read(statement.subject)

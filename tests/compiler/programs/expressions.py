@@ -68,7 +68,7 @@ def chained_comparison(log):
 def short_circuits(log):
     for c in (0, 1):
         t = Truth(log, "c", bool(c))
-        log(repr(t and (yield "and") or log("d", 5)))
+        log(repr(t and (yield "and")), repr(t or (yield "or")))
         if t and (yield "x") or not Truth(log, "e", True):
             log("then")
         elif not (t or (yield "y")) and Truth(log, "f", True):

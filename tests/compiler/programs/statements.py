@@ -462,3 +462,90 @@ def walrus(log):
         log(m)
     print_ = [last := x for x in range(3)]
     log(last, print_, (y := 5) + (yield 3), y)
+
+
+def exception_groups(log):
+    for n in range(3):
+        try:
+            yield "body"
+            raise ExceptionGroup("g", [ValueError(1), TypeError(2), KeyError(3), OSError(4)][: n + 2])
+        except* ValueError as e:
+            log(repr(e), repr(sys.exception()), (yield 1))
+            if n == 1:
+                raise IndexError("in value")
+        except* (TypeError, OSError) as e:
+            log(repr(e), (yield 2))
+            for x in range(2):
+                yield x
+        except* KeyError:
+            log("key", repr(sys.exception()))
+            if n == 2:
+                raise
+        else:
+            yield "else"
+        finally:
+            log("finally", (yield "f"))
+
+
+def exception_groups_caught(log):
+    try:
+        yield from exception_groups(log)
+    except ExceptionGroup as e:
+        log(repr(e), repr(e.exceptions[0].__context__), (yield "outer"))
+    try:
+        raise ValueError("naked")
+    except* ValueError as e:
+        log(repr(e), (yield "naked"))
+    try:
+        yield "no error"
+    except* ValueError:
+        yield "never"
+    else:
+        log((yield "else"))
+
+
+def matching(log):
+    class Point:
+        __match_args__ = ("x", "y")
+
+        def __init__(self, x, y):
+            self.x, self.y = x, y
+
+    for subject in [1, "a", [1, 2, 3], {"k": 1, "z": 2}, Point(1, 2), None, (5, 6), 1.5]:
+        match subject:
+            case 1 | 2 as n:
+                log("int", n, (yield n))
+            case str(s) if log("guard", s):
+                yield s
+            case [first, *rest] if len(rest) == 2:
+                log(first, rest, (yield "list"))
+                continue
+            case {"k": k, **others}:
+                log(k, others, (yield "mapping"))
+            case Point(x, y=y):
+                log(x, y, (yield "point"))
+            case None:
+                pass
+            case (a, b) if (yield "guard") or a == 5:
+                log(a, b, (yield "pair"))
+            case _:
+                log("default", (yield "default"))
+        log("after")
+
+
+def matching_suspended_subject(log):
+    match (yield "subject"), (yield "other"):
+        case (None, None):
+            log("none")
+        case (int() as a, b) if (yield "first guard") == 99:
+            log("never", a)
+        case (a, int(b)) if b > 1:
+            log("second", a, b, (yield "in second"))
+        case x:
+            log("x", x)
+    match 5:
+        case 6:
+            yield "never"
+    match [1, [2, (yield 3)]]:
+        case [a, [b, c]]:
+            return a, b, c
