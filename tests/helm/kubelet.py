@@ -115,14 +115,16 @@ class RunningPod:
     pod: Pod
     address: str
     hosts: Mapping[str, str]
+    restarts: int = 0
 
     def start(self, interface: str) -> None:
+        self.interface = interface
         self.scratch = self.node.directory / self.pod.name
-        self.scratch.mkdir(parents=True)
+        self.scratch.mkdir(parents=True, exist_ok=True)
         self.log = self.scratch.with_suffix(".log")
         command = shlex.join(["chroot", str(self.scratch / "root"), *self.as_user(self.pod.command)])
         script = "\n".join(["set -e", "read go", *self.filesystem(), f"exec {command}"])
-        with self.log.open("wb") as log:
+        with self.log.open("ab") as log:
             self.process: subprocess.Popen[bytes] = subprocess.Popen(
                 ["unshare", "--net", "--mount", "--pid", "--uts", "--fork", "--kill-child", "bash", "-c", script],
                 stdin=subprocess.PIPE,
@@ -140,6 +142,14 @@ class RunningPod:
         go: IO[bytes] = self.process.stdin  # type: ignore[assignment]
         go.write(b"go\n")
         go.close()
+
+    def restart_if_ended(self) -> None:
+        """Start the container anew if it has ended, as restartPolicy: Always says. Three times at most."""
+        if self.process.poll() is not None:
+            self.restarts += 1
+            log = self.log.read_text(errors="replace")
+            assert self.restarts <= 3, f"{self.pod.name} ended again and again: {log[-2000:]}"
+            self.start(self.interface)
 
     # --- the container
 
@@ -211,6 +221,7 @@ class RunningPod:
             user += ["--inh-caps=-all", "--bounding-set=-all"]
         if context.get("allowPrivilegeEscalation") is False:
             user.append("--no-new-privs")
+        user.append("--pdeathsig=KILL")  # a change of user has cleared what unshare's --kill-child had set
         env = [f"{name}={value}" for name, value in self.environment().items()]
         return [*user, "env", "--ignore-environment", "--chdir=/home/ray", *env, *command]
 
@@ -267,6 +278,9 @@ class RunningPod:
 
     def kill(self) -> None:
         """End every process of the pod at once, as the loss of its node does."""
+        if self.process.poll() is None:
+            with contextlib.suppress(ProcessLookupError, ValueError):
+                os.kill(self.init_pid(), signal.SIGKILL)  # with process 1 go all others of its namespace
         self.process.kill()
         self.process.wait()
 
