@@ -6,6 +6,8 @@ Importing this loads nothing: each name is resolved on first use, and `libcst` o
 from __future__ import annotations
 
 import importlib
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -31,6 +33,18 @@ HOMES = {
     "twin_of": "decoration",
 }
 __all__ = ["Frame", "awaits", "capture", "compiled_of", "discard", "durable", "restore", "suspends", "twin_of"]
+
+
+class Package(ModuleType):
+    """Importing a submodule binds it in its package; where a function bears that name too, the function is meant."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in HOMES and isinstance(value, ModuleType):
+            value = getattr(value, name)
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = Package
 
 
 def __getattr__(name: str) -> Any:

@@ -44,15 +44,43 @@ def decorated(function: FunctionType, source: Source) -> FunctionType:
     """The durable form of `function`, whose text is `source`."""
     from ray_durable.compiler import identity, pipeline
 
-    kind = kind_of(function)
-    unit = None if kind == "plain" else pipeline.compile_source(source, "native", function.__code__)
+    unit = None if kind_of(function) == "plain" else pipeline.compile_source(source, "native", function.__code__)
     made = twin_like(function, unit) if unit is not None else copied(function)
-    fingerprint = unit.fingerprint if unit is not None else pipeline.fingerprint_of(source)
-    compiled = Compiled(kind, function, source, fingerprint, unit, partial(make_twin, made, function, source, kind))
+    compiled = new_compiled()
+    fill(compiled, made, function, source, unit)
     made.__dict__["__durable__"] = compiled
-    made.__dict__["upgrade"] = identity.upgrade_hook(source)
-    identity.remember(compiled)
+    made.__dict__["upgrade"] = partial(identity.set_upgrade, source)
     return made
+
+
+def new_compiled() -> Compiled:
+    """One without fields, for `fill`."""
+    return Compiled.__new__(Compiled)
+
+
+def fill(
+    compiled: Compiled, made: FunctionType, function: FunctionType, source: Source, unit: Unit | None
+) -> None:
+    """Say what `made` is, the durable form of `function`, and let frames find it."""
+    from ray_durable.compiler import identity, pipeline
+
+    kind = kind_of(function)
+    fingerprint = unit.fingerprint if unit is not None else pipeline.fingerprint_of(source)
+    twin = partial(make_twin, made, function, source, kind)
+    Compiled.__init__(compiled, kind, function, source, fingerprint, unit, twin, function=made)
+    identity.remember(compiled)
+
+
+def compile_again(compiled: Compiled, state: tuple[Source, FunctionType]) -> None:
+    """Give a function that came by value (`cloudpickle`, Ray) the code that this process compiles for it: only that is
+    known to be durable."""
+    from ray_durable.compiler import pipeline, sources
+
+    source, made = state
+    code = sources.code_of(source)
+    unit = None if kind_of(made) == "plain" else pipeline.compile_source(source, "native", code)
+    made.__code__ = code if unit is None else unit.code
+    fill(compiled, made, like(made, code), source, unit)
 
 
 def copied(function: FunctionType) -> FunctionType:
@@ -74,14 +102,13 @@ def like(function: FunctionType, code: Any) -> FunctionType:
     return made
 
 
-def make_twin(made: FunctionType, function: FunctionType, source: Source, kind: Kind) -> Any:
+def make_twin(made: FunctionType, function: FunctionType, source: Source, kind: Kind, mode: Mode = "twin") -> Any:
     """What a host calls instead of the function."""
     from ray_durable.compiler import pipeline
 
-    if kind in ("coroutine", "async_generator"):
+    if kind in ("coroutine", "async_generator") and mode == "twin":
         return made
-    unit = pipeline.compile_source(source, "twin", function.__code__)
-    return twin_like(function, unit)
+    return twin_like(function, pipeline.compile_source(source, mode, function.__code__))
 
 
 def kind_of(function: Any) -> Kind:
@@ -101,24 +128,21 @@ def compiled_of(function: Any) -> Compiled | None:
     return found if isinstance(found, Compiled) else None
 
 
-def twin_of(function: Any) -> Callable[..., Any] | None:
+def twin_of(function: Any, *, back_edges: bool = False) -> Callable[..., Any] | None:
     """What a host calls instead of `function`, with the same arguments; None for an ordinary callable.
 
     For a plain function: a generator function whose result comes with StopIteration. For a generator function: one with
     the same yields, in which calls suspend too. For `async def`: the durable function. Bound methods and partials keep
-    their arguments.
+    their arguments. `back_edges`: loops too can be suspended, at the end of a pass, when `back_edges_due()` was called.
     """
     if isinstance(function, MethodType):
-        inner = twin_of(function.__func__)
+        inner = twin_of(function.__func__, back_edges=back_edges)
         return None if inner is None else MethodType(inner, function.__self__)
     if isinstance(function, partial):
-        inner = twin_of(function.func)
+        inner = twin_of(function.func, back_edges=back_edges)
         return None if inner is None else partial(inner, *function.args, **function.keywords)
     compiled = compiled_of(function)
     if compiled is not None:
-        twin: Callable[..., Any] = compiled.twin
+        twin: Callable[..., Any] = compiled.looping_twin if back_edges else compiled.twin
         return twin
     return suspending(function)
-
-
-MODES: tuple[Mode, ...] = ("native", "twin")

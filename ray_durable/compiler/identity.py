@@ -69,14 +69,10 @@ def remember(compiled: Compiled) -> None:
     CURRENT[source.module, source.qualname] = compiled
 
 
-def upgrade_hook(source: Source) -> Callable[[Upgrade], Upgrade]:
-    """The decorator behind `@fn.upgrade`."""
-
-    def decorate(hook: Upgrade) -> Upgrade:
-        UPGRADES[source.module, source.qualname] = hook
-        return hook
-
-    return decorate
+def set_upgrade(source: Source, hook: Upgrade) -> Upgrade:
+    """What `@fn.upgrade` does: `hook` leads frames of older versions of `fn` into this one."""
+    UPGRADES[source.module, source.qualname] = hook
+    return hook
 
 
 class Code:

@@ -345,8 +345,12 @@ def encode(iterator: Any) -> Any:
 
 
 def decode(encoded: Any) -> Any:
-    """The iterator that `encode` made a tuple of; anything else as it is."""
+    """The iterator that `encode` made a tuple of; another iterator, or None for a loop that is over, as it is.
+
+    Raises: TypeError when it is neither."""
     if encoded.__class__ is not tuple:
+        if encoded is not None and not hasattr(encoded.__class__, "__next__"):
+            raise TypeError(f"a loop cannot go on over a {encoded.__class__.__name__}")
         return encoded
     if len(encoded) == 3:
         return iter(range(*encoded))

@@ -34,17 +34,17 @@ def frame(*subject: Any) -> Any:
     """Makes an un-started object from a reference and cells; or fills such an object with a state.
 
     One name for both, as pickle writes each name that it calls once."""
-    made = subject[0]
-    if made.__class__ not in SUSPENDABLE:
-        return new(subject)
+    made = subject[0] if subject else None
+    suspended = made.__class__ in SUSPENDABLE
     try:
-        fill(*subject)
+        return fill(*subject) if suspended else new(subject)
     except BaseException as error:
-        discard(made)  # nothing of it is to run
+        if suspended:
+            discard(made)  # nothing of it is to run
         if isinstance(error, RestoreError) or not isinstance(error, Exception):
             raise
-        raise RestoreError(f"the frame is damaged: {error!r}", parts(made)[1].co_qualname) from error
-    return None
+        name = parts(made)[1].co_qualname if suspended else str(made)
+        raise RestoreError(f"the frame is damaged: {error!r}", name) from error
 
 
 def maker_of(code: Any, suffix: str = "") -> Maker:
@@ -61,7 +61,7 @@ def maker_of(code: Any, suffix: str = "") -> Maker:
     return layout, code.globals, None if body.co_freevars else types.FunctionType(body, code.globals, unit.name)
 
 
-MODES = {"": "native", "n": "native", "t": "twin"}
+MODES = {"": "native", "n": "native", "t": "twin", "l": "looping"}
 
 
 def function_of(reference: tuple[Any, ...]) -> tuple[Layout, Any, tuple[Any, ...], tuple[Any, ...]]:

@@ -15,7 +15,7 @@ from types import CodeType, FunctionType
 from typing import Any, Literal
 
 Kind = Literal["plain", "generator", "coroutine", "async_generator"]
-Mode = Literal["native", "twin"]
+Mode = Literal["native", "twin", "looping"]  # looping: a twin that can be captured at the back-edges of its loops too
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +106,13 @@ class Compiled:
     unit: Unit | None  # of the function itself; None for a plain function, which runs as it is
     make_twin: Callable[[], Any] | None = field(default=None, repr=False)
     twin_function: Any = None
+    looping_function: Any = None
+    function: Any = field(default=None, repr=False)  # the durable function itself
+
+    def __reduce__(self) -> Any:
+        from ray_durable.compiler import decoration
+
+        return decoration.new_compiled, (), (self.source, self.function), None, None, decoration.compile_again
 
     @property
     def twin(self) -> Any:
@@ -114,6 +121,14 @@ class Compiled:
             assert self.make_twin is not None
             self.twin_function = self.make_twin()
         return self.twin_function
+
+    @property
+    def looping_twin(self) -> Any:
+        """Like `twin`, with yield points at the back-edges of loops as well (`backedges`)."""
+        if self.looping_function is None:
+            assert self.make_twin is not None
+            self.looping_function = self.make_twin(mode="looping")
+        return self.looping_function
 
 
 UNITS: dict[int, Unit] = {}  # by id of a code object, which the unit keeps alive; hashing code objects costs 1 µs

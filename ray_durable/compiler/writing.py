@@ -19,6 +19,7 @@ from typing import Any
 
 from ray_durable.compiler import identity
 from ray_durable.compiler.capture import FORWARD, SNAPSHOTS, capture, parts
+from ray_durable.compiler.frame import UNBOUND
 from ray_durable.compiler.iterators import encode
 from ray_durable.compiler.layouts import ENDS, LAYOUTS, Layout, delegate_of, layout_of, not_durable, pending, where
 from ray_durable.compiler.reading import frame, new_finished, new_not_started
@@ -29,29 +30,25 @@ Reduced = tuple[Any, ...]
 State = tuple[Any, ...]
 
 
-class Inner:
-    """A delegate in a pickle that others refer to too: unpickled, the delegate itself, un-started.
+class Mark:
+    """Says that an object about to be pickled is a delegate, which is to be left un-started, and of what form.
 
-    While the pickler that wrote it lives, `Writer.suspended` finds it by the object, wherever that turns up."""
+    It is pickled right before that object (as 0), so that it lives as long as the pickler's memo, and no longer."""
 
-    __slots__ = ("__weakref__", "form", "inner", "obj", "writer")
+    __slots__ = ("__weakref__", "form", "inner")
 
-    def __init__(self, writer: Writer, obj: Any, form: Any, inner: Any) -> None:
-        self.writer, self.obj, self.form, self.inner = writer, obj, form, inner
+    def __init__(self, form: Any, inner: Any) -> None:
+        self.form, self.inner = form, inner
 
     def __reduce__(self) -> Reduced:
-        return self.writer.joined(self.obj, (), self.form, self.inner, False)
+        return int, ()
 
 
-INNERS: weakref.WeakValueDictionary[tuple[int, int], Inner] = weakref.WeakValueDictionary()
+MARKS: weakref.WeakValueDictionary[tuple[int, int], Mark] = weakref.WeakValueDictionary()  # by thread, id of the object
 
 
 def delegated_by(obj: Any) -> Any:
     return obj.gi_yieldfrom if type(obj) is GeneratorType else parts(obj)[3]
-
-
-def same(obj: Any) -> Any:
-    return obj
 
 
 class Writer:
@@ -66,7 +63,7 @@ class Writer:
         """`suspended` for generators: the usual case first, with few calls (this is the speed of every checkpoint)."""
         layout = LAYOUTS.get(id(obj.gi_code))
         native = obj.gi_frame
-        if layout is None or native is None or obj.gi_yieldfrom is not None or INNERS or layout.unit.cells_order:
+        if layout is None or native is None or obj.gi_yieldfrom is not None or MARKS or layout.unit.cells_order:
             return self.suspended(obj)
         variables = native.f_locals
         point = variables.get(layout.at)
@@ -93,9 +90,9 @@ class Writer:
         return frame, known[1], state, None, None, frame
 
     def suspended(self, obj: Any) -> Reduced:
-        """Reduces a generator, coroutine or async generator, which is not known to be the delegate of another."""
-        if INNERS and (known := INNERS.get((get_ident(), id(obj)))) is not None:
-            return same, (known,)
+        """Reduces a generator, coroutine or async generator."""
+        if MARKS and (mark := MARKS.get((get_ident(), id(obj)))) is not None:
+            return self.joined(obj, (), mark.form, mark.inner, False)
         native, code, running, inner = parts(obj)
         if native is None:  # durable or not, there is nothing left of it but its name
             return new_finished, (type(obj).__name__, obj.__name__, obj.__qualname__)
@@ -214,15 +211,14 @@ class Writer:
             obj, inner = held, parts(held)[3] or pending(held)
         else:
             links.append((obj, None, None))
-        form, below = links[-1][1:]
         thread = get_ident()
-        holders: list[Inner] = []
-        for obj, form, _ in reversed(links[1:]):
-            below = INNERS[thread, id(obj)] = Inner(self, obj, form, below)
-            holders.append(below)
-        return self.joined(outer, tuple(holders), links[0][1], below, driven)
+        before: list[Any] = []
+        for obj, form, held in reversed(links[1:]):
+            mark = MARKS[thread, id(obj)] = Mark(form, held)
+            before += (mark, obj)
+        return self.joined(outer, tuple(before), *links[0][1:], driven)
 
-    def joined(self, obj: Any, before: tuple[Inner, ...], form: Any, inner: Any, driven: bool) -> Reduced:
+    def joined(self, obj: Any, before: State, form: Any, inner: Any, driven: bool) -> Reduced:
         """Reduces one activation. `form`: how it holds `inner`, a delegate or what stands for it; None: it has none."""
         native, code, _, _ = parts(obj)
         layout = layout_of(code)
@@ -231,10 +227,11 @@ class Writer:
         variables = native.f_locals
         if self.met is not None:
             self.met.append(obj)
+        if layout.resumed and variables[layout.to]:
+            values = {name: value for name, value in variables.items() if value is not UNBOUND}
+            variables = {**values, layout.at: abs(variables[layout.to])}
         if layout.at not in variables:
             return self.not_started(obj, layout)
-        if layout.resumed and variables[layout.to]:
-            variables = {**variables, layout.at: abs(variables[layout.to])}
         whole = self.reference(layout, native.f_globals, variables)
         state = self.state(layout, variables)
         if form is None:

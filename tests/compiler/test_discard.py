@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import importlib
 import subprocess
 import sys
 import textwrap
@@ -14,9 +15,9 @@ from collections import deque
 
 import pytest
 
-from ray_durable.compiler import discard as module
-from ray_durable.compiler.discard import discard
+from ray_durable.compiler import discard
 
+module = importlib.import_module("ray_durable.compiler.discard")
 RAN: list[str] = []
 
 
