@@ -349,8 +349,9 @@ def decode(encoded: Any) -> Any:
 
     Raises: TypeError when it is neither."""
     if encoded.__class__ is not tuple:
-        if encoded is not None and not hasattr(encoded.__class__, "__next__"):
-            raise TypeError(f"a loop cannot go on over a {encoded.__class__.__name__}")
+        kind = encoded.__class__
+        if encoded is not None and not hasattr(kind, "__next__") and not hasattr(kind, "__anext__"):
+            raise TypeError(f"a loop cannot go on over a {kind.__name__}")
         return encoded
     if len(encoded) == 3:
         return iter(range(*encoded))
