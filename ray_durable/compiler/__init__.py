@@ -11,6 +11,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ray_durable.compiler.backedges import back_edges_due as back_edges_due
+    from ray_durable.compiler.backedges import suspend_at_back_edges as suspend_at_back_edges
     from ray_durable.compiler.capture import capture as capture
     from ray_durable.compiler.decoration import compiled_of as compiled_of
     from ray_durable.compiler.decoration import durable as durable
@@ -24,15 +26,29 @@ if TYPE_CHECKING:
 HOMES = {
     "Frame": "frame",
     "awaits": "replacements",
+    "back_edges_due": "backedges",
     "capture": "capture",
     "compiled_of": "decoration",
     "discard": "discard",
     "durable": "decoration",
     "restore": "restore",
+    "suspend_at_back_edges": "backedges",
     "suspends": "replacements",
     "twin_of": "decoration",
 }
-__all__ = ["Frame", "awaits", "capture", "compiled_of", "discard", "durable", "restore", "suspends", "twin_of"]
+__all__ = [
+    "Frame",
+    "awaits",
+    "back_edges_due",
+    "capture",
+    "compiled_of",
+    "discard",
+    "durable",
+    "restore",
+    "suspend_at_back_edges",
+    "suspends",
+    "twin_of",
+]
 
 
 class Package(ModuleType):

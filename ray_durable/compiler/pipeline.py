@@ -1,6 +1,6 @@
 """The passes in order, and the two bodies that come out of them.
 
-    source → mangle → unsupported → scopes → introspection → (nested functions) → structure: branches, managers, loops, handlers
+    source → mangle → unsupported → scopes → introspection → (nested functions) → structure: edges, branches, managers, loops, handlers
            → statements and expressions → genexps → lifetimes → yieldpoints → fresh | prologue → emit
 
 The order is the same on every run, so that a resume body compiled later, elsewhere, has the same numbers.
@@ -18,6 +18,7 @@ from types import CodeType, FunctionType
 from ray_durable.compiler.passes import emit
 from ray_durable.compiler.passes.branches import branches
 from ray_durable.compiler.passes.build import child_blocks, constant, helper, if_, load, located
+from ray_durable.compiler.passes.edges import edges
 from ray_durable.compiler.passes.fresh import cell_names, fresh_body
 from ray_durable.compiler.passes.genexps import as_functions
 from ray_durable.compiler.passes.handlers import handlers
@@ -35,7 +36,7 @@ from ray_durable.compiler.passes.unsupported import refuse_unknown
 from ray_durable.compiler.passes.yieldpoints import Context, number
 from ray_durable.compiler.unit import Kind, Mode, Source, Unit, register
 
-STRUCTURE: list[Callable[[ast.stmt, Context], list[ast.stmt] | None]] = [branches, managers, loops, handlers]
+STRUCTURE: list[Callable[[ast.stmt, Context], list[ast.stmt] | None]] = [edges, branches, managers, loops, handlers]
 Definition = ast.FunctionDef | ast.AsyncFunctionDef
 UNITS_BY_SOURCE: dict[tuple[Source, Mode], Unit] = {}
 HARMLESS = frozenset(name for name in dir(builtins) if callable(getattr(builtins, name))) - {"__import__", "input"}
@@ -143,9 +144,9 @@ def function_passes(
     """All passes over one function; `mode` is that of the root, functions inside keep their kind."""
     kind = kind_of(definition)
     names = Names.avoiding({*scope.bound, *scope.used, *scope.free, *scope.globals})
-    if mode == "twin" and kind == "plain":
+    if mode != "native" and kind == "plain":
         kind = "generator"
-    context = Context(source, mode, kind, names, scope, may_suspend=calls(scope, kind, mode))
+    context = Context(source, mode, kind, names, scope, may_suspend=calls(scope, kind, mode), back_edges=mode == "looping")
     statements, docstring = without_docstring(definition.body)
     declared = declarations(statements)
     statements = without_declarations(statements)

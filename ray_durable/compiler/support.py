@@ -8,6 +8,7 @@ from functools import partial
 from types import AsyncGeneratorType, TracebackType
 from typing import Any
 
+from ray_durable.compiler.backedges import DUE, back_edge, back_edge_async
 from ray_durable.compiler.frame import UNBOUND
 from ray_durable.compiler.iterators import loop_iter
 from ray_durable.compiler.passes.names import is_ours
@@ -134,7 +135,10 @@ HELPERS: dict[str, Callable[..., Any] | Any] = {
     "ascii": ascii,
     "async_iter": async_iter,
     "back": back,
+    "back_edge": back_edge,
+    "back_edge_async": back_edge_async,
     "delegate": delegate,
+    "due": DUE,
     "enter_async": enter_async,
     "exception": sys.exception,
     "forward": forward,

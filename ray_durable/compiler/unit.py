@@ -104,7 +104,7 @@ class Compiled:
     source: Source
     fingerprint: str
     unit: Unit | None  # of the function itself; None for a plain function, which runs as it is
-    make_twin: Callable[[], Any] | None = field(default=None, repr=False)
+    make_twin: Callable[..., Any] | None = field(default=None, repr=False)
     twin_function: Any = None
     looping_function: Any = None
     function: Any = field(default=None, repr=False)  # the durable function itself

@@ -87,7 +87,9 @@ def compare(left: ast.expr, operator: ast.cmpop, right: ast.expr) -> ast.Compare
 
 
 def while_true(body: Sequence[ast.stmt]) -> ast.While:
-    return ast.While(constant(True), list(body), [])
+    loop = ast.While(constant(True), list(body), [])
+    loop.edged = True  # type: ignore[attr-defined]
+    return loop
 
 
 def try_(

@@ -10,12 +10,13 @@ import ast
 import copy
 
 from ray_durable.compiler.passes.build import Suspend, assign, child_blocks, constant, load, located
+from ray_durable.compiler.passes.edges import flag
 from ray_durable.compiler.passes.yieldpoints import Context
 
 
 def fresh_body(body: list[ast.stmt], context: Context) -> list[ast.stmt]:
     """The statements of the fresh body."""
-    return [*remember_cells(context), *fresh_block(body, context)]
+    return [*flag(context), *remember_cells(context), *fresh_block(body, context)]
 
 
 def remember_cells(context: Context) -> list[ast.stmt]:

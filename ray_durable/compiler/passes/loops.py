@@ -35,7 +35,8 @@ def named(node: ast.For, context: Context) -> list[ast.stmt]:
         target = located(store(item), target)
     loop = located(ast.For(target, located(load(iterator), node.iter), body, node.orelse), node)
     loop.iterator = iterator  # type: ignore[attr-defined]
-    loop.suspends = any_suspends([*body, *node.orelse], context) or context.back_edges  # type: ignore[attr-defined]
+    loop.edged = True  # type: ignore[attr-defined]
+    loop.suspends = any_suspends([*body, *node.orelse], context)  # type: ignore[attr-defined]
     first = located(assign(iterator, located(call("loop_iter", node.iter), node.iter)), node)
     if not loop.suspends:  # type: ignore[attr-defined]
         loop.iter, node.target = load(iterator), target

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-WORDS = ("at", "to", "cells", "delegate", "it", "mgr", "v", "exc", "out", "saved", "chunk", "item", "step", "case", "done", "fn")
+WORDS = ("at", "to", "cells", "delegate", "it", "mgr", "v", "exc", "out", "saved", "chunk", "item", "step", "case", "done", "fn", "due")
 RESERVED = re.compile(rf"({'|'.join(WORDS)})\d*$")
 
 
@@ -37,6 +37,10 @@ class Names:
     @property
     def to(self) -> str:
         return self.prefix + "to"
+
+    @property
+    def due(self) -> str:
+        return self.prefix + "due"
 
     @property
     def cells(self) -> str:

@@ -28,6 +28,7 @@ from ray_durable.compiler.passes.build import (
     store,
     try_,
 )
+from ray_durable.compiler.passes.edges import flag
 from ray_durable.compiler.passes.fresh import arrive, suspension
 from ray_durable.compiler.passes.yieldpoints import Context
 
@@ -36,7 +37,7 @@ Range = tuple[int, int] | None
 
 def resume_body(body: list[ast.stmt], context: Context) -> list[ast.stmt]:
     """The statements of the resume body."""
-    return [unbind(context), *Resume(context).block(body)]
+    return [unbind(context), *flag(context), *Resume(context).block(body)]
 
 
 def unbind(context: Context) -> ast.stmt:

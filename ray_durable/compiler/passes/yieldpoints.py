@@ -65,10 +65,6 @@ def _suspends(node: ast.AST, context: Context) -> bool:
             return any_suspends([*node.decorator_list, *node.bases, *(k.value for k in node.keywords)], context)
         case ast.GeneratorExp():
             return suspends(node.generators[0].iter, context)
-        case ast.While() if context.back_edges:
-            return True
-        case ast.For() if context.back_edges:
-            return True
         case ast.AnnAssign():
             return suspends(node.target, context) or (node.value is not None and suspends(node.value, context))
     return any([suspends(child, context) for child in ast.iter_child_nodes(node)])
