@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Generator
-from dataclasses import dataclass
 from typing import Any
 
 from ray_durable.clock import SYSTEM_CLOCK
@@ -36,56 +35,82 @@ __all__ = [
 
 
 class Request:
-    """Base of all requests. What answers one is sent into the coroutine as the value of its yield."""
+    """Base of all requests. What answers one is sent into the coroutine as the value of its yield.
+
+    A request is pickled with every checkpoint, so each says by `__reduce__` how: a dataclass's own way costs 3 µs."""
 
     __slots__ = ()
 
+    def __repr__(self) -> str:
+        values = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.__slots__)
+        return f"{type(self).__name__}({values})"
 
-@dataclass(slots=True)
+    def __reduce__(self) -> Any:
+        return type(self), tuple([getattr(self, name) for name in self.__slots__])
+
+
 class Pause(Request):
-    """Go on as soon as this yield's checkpoint is durable."""
+    """Go on as soon as this yield's checkpoint is durable. There is one, `PAUSE`."""
+
+    __slots__ = ()
+
+    def __reduce__(self) -> str:
+        return "PAUSE"
 
 
-@dataclass(slots=True)
+PAUSE = Pause()
+
+
 class Sleep(Request):
     """Go on at `until` (seconds since the epoch) with `result`."""
 
-    until: float
-    result: Any = None
+    __slots__ = ("until", "result")  # noqa: RUF023 - the order of the arguments
+
+    def __init__(self, until: float, result: Any = None) -> None:
+        self.until = until
+        self.result = result
 
 
-@dataclass(slots=True)
 class Receive(Request):
     """Go on with the next message under `topic`; with TimeoutError at `until`, when that is given."""
 
-    topic: str
-    until: float | None = None
+    __slots__ = ("topic", "until")
+
+    def __init__(self, topic: str, until: float | None = None) -> None:
+        self.topic = topic
+        self.until = until
 
 
-@dataclass(slots=True)
 class Emit(Request):
     """Hand `value` to whoever reads this coroutine's stream; go on when it is durable."""
 
-    value: Any
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
 
 
-@dataclass(slots=True)
 class Spawn(Request):
     """Run `roots` (suspended or un-started durable objects) beside the caller, as branches of the same coroutine.
 
     Answered at once, without a checkpoint, with the branches' numbers."""
 
-    roots: list[Any]
+    __slots__ = ("roots",)
+
+    def __init__(self, roots: list[Any]) -> None:
+        self.roots = roots
 
 
-@dataclass(slots=True)
 class Join(Request):
     """Go on when all `branches` are done, or, unless `keep_errors`, as soon as one has failed.
 
     The answer is their outcomes in order: `(True, value)` or `(False, exception)`, None for one not done."""
 
-    branches: list[int]
-    keep_errors: bool = False
+    __slots__ = ("branches", "keep_errors")
+
+    def __init__(self, branches: list[int], keep_errors: bool = False) -> None:
+        self.branches = branches
+        self.keep_errors = keep_errors
 
 
 @durable
@@ -117,14 +142,14 @@ def yield_point() -> None:
 
 @durable
 def suspended_yield_point() -> Generator[Request, Any, None]:
-    yield Pause()
+    yield PAUSE
 
 
 @durable
 def suspended_sleep(seconds: float) -> Generator[Request, Any, None]:
     if seconds < 0:
         raise ValueError("sleep length must be non-negative")
-    yield Sleep(SYSTEM_CLOCK.now() + seconds) if seconds else Pause()
+    yield Sleep(SYSTEM_CLOCK.now() + seconds) if seconds else PAUSE
 
 
 @durable
@@ -133,13 +158,13 @@ async def sleep(delay: float, result: Any = None) -> Any:
     time wherever the coroutine lives by then. Stands in for `asyncio.sleep` inside durable code."""
     if not is_inside():
         return await asyncio.sleep(delay, result)
-    return await Suspended(Sleep(SYSTEM_CLOCK.now() + delay, result) if delay > 0 else Pause())
+    return await Suspended(Sleep(SYSTEM_CLOCK.now() + delay, result) if delay > 0 else PAUSE)
 
 
 async def async_yield_point() -> None:
     """`yield_point` for `async def` functions."""
     if is_inside():
-        await Suspended(Pause())
+        await Suspended(PAUSE)
 
 
 # ---------------------------------------------------------------- messages

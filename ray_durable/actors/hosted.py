@@ -26,14 +26,11 @@ class Emitted(Request):
 class Answered(Request):
     """What the branch waited for is here, but the branch has not taken it yet."""
 
-    __slots__ = ("error", "value")
+    __slots__ = ("value", "error")  # noqa: RUF023 - the order of the arguments
 
     def __init__(self, value: Any, error: BaseException | None) -> None:
         self.value = value
         self.error = error
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Answered, (self.value, self.error)
 
 
 @dataclass(slots=True)
@@ -145,9 +142,9 @@ class Hosted:
         dealing.coroutine = coroutine
         try:
             if self.plain:
-                return dumps((coroutine.state(),))
+                return dumps((coroutine.state(),), by_key=True)
             letters = None if self.mailbox is None else self.mailbox.encode()
-            return dumps((coroutine.state(), letters, self.marks.emitted, self.marks.retried))
+            return dumps((coroutine.state(), letters, self.marks.emitted, self.marks.retried), by_key=True)
         finally:
             dealing.coroutine = None
 

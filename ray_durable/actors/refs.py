@@ -168,21 +168,25 @@ def restore_value(outcome: Outcome, call: Call | None = None, index: int = 0) ->
 # ---------------------------------------------------------------- waiting for refs
 
 
-@dataclass(slots=True)
 class Fetch(Request):
     """Go on with the outcomes of all `refs`, or with GetTimeoutError at `until`."""
 
-    refs: list[Any]
-    until: float | None = None
+    __slots__ = ("refs", "until")
+
+    def __init__(self, refs: list[Any], until: float | None = None) -> None:
+        self.refs = refs
+        self.until = until
 
 
-@dataclass(slots=True)
 class WaitFor(Request):
     """Go on with the indexes of those refs that are ready, when `count` are or at `until`."""
 
-    refs: list[Any]
-    count: int
-    until: float | None = None
+    __slots__ = ("refs", "count", "until")  # noqa: RUF023 - the order of the arguments
+
+    def __init__(self, refs: list[Any], count: int, until: float | None = None) -> None:
+        self.refs = refs
+        self.count = count
+        self.until = until
 
 
 def deadline(timeout: float | None) -> float | None:

@@ -28,7 +28,7 @@ CHUNKED = b"\x93rdchunk"
 COUNTS = struct.Struct("<II")
 PART = struct.Struct("<?I")
 
-MAIN = b"__main__"  # another process has another one
+MAIN = b"\x8c\x08__main__\x94"  # a class or function of `__main__` by name: another process has another one
 
 REFUSALS = (pickle.PicklingError, TypeError, AttributeError, ValueError, RecursionError, NotImplementedError)
 """What picklers and `__reduce__` methods raise for what they will not do."""
@@ -49,14 +49,13 @@ class Pickling:
 
     __slots__ = ("buffers", "out_of_band", "parts", "pickler", "write")
 
-    def __init__(self, kind: type[pickle.Pickler] = pickle.Pickler) -> None:
+    def __init__(self, kind: type[pickle.Pickler] = pickle.Pickler, *, by_key: bool = False) -> None:
         self.parts: list[bytes] = []
         self.write = self.parts.append
         self.buffers: list[pickle.PickleBuffer] = []
         self.out_of_band = False
         self.pickler = kind(self, 5, buffer_callback=self.keep_in_band)
-        if kind is pickle.Pickler:
-            self.pickler.dispatch_table = references.dispatch_table()
+        self.pickler.dispatch_table = references.dispatch_table(by_key=by_key)
 
     def keep_in_band(self, buffer: pickle.PickleBuffer) -> bool:
         if not self.out_of_band or buffer.raw().nbytes < LARGE_BYTES:
@@ -66,27 +65,31 @@ class Pickling:
 
 
 class Idle(threading.local):
-    """Each thread's pickler while it is not in use."""
+    """Each thread's picklers while they are not in use: code in the pickle, and code by key."""
 
-    pickling: Pickling | None = None
+    pickling: tuple[Pickling | None, Pickling | None] = (None, None)
 
 
 idle = Idle()
 
 
-def dumps(state: Any, chunks: BufferStore | None = None) -> bytes:
+def dumps(state: Any, chunks: BufferStore | None = None, *, by_key: bool = False) -> bytes:
     """`state` as bytes for `Log.append`. Large buffers go to `chunks`, if given (`log.chunks`).
 
+    `by_key`: frames only name their code, which the caller stores beside the checkpoints (`identity.exported`); else
+    code that no import finds is in the bytes.
     Raises: CannotSaveError, naming the value that cannot be saved and the path to it.
     Example: log.append(id, epoch, seq, Kind.CHECKPOINT, dumps(state))
     """
-    pickling = idle.pickling or Pickling()
-    idle.pickling = None  # a reducer that comes here again gets one of its own; one that failed is not used again
+    in_pickle, named = idle.pickling
+    pickling = (named if by_key else in_pickle) or Pickling(by_key=by_key)
+    # A reducer that comes here again gets a pickler of its own; one that failed is not used again.
+    idle.pickling = (in_pickle, None) if by_key else (None, named)
     pickling.out_of_band = chunks is not None
     try:
         pickling.pickler.dump(state)
     except REFUSALS:
-        return by_value(state, chunks)
+        return by_value(state, chunks, by_key)
     pickling.pickler.clear_memo()
     parts, buffers = pickling.parts, pickling.buffers
     if len(parts) == 1 and not buffers:
@@ -95,13 +98,13 @@ def dumps(state: Any, chunks: BufferStore | None = None) -> bytes:
         data = b"".join(parts) if chunks is None else with_chunks(parts, buffers, chunks)
         buffers.clear()
     parts.clear()
-    idle.pickling = pickling
-    return by_value(state, chunks) if MAIN in data else data
+    idle.pickling = (in_pickle, pickling) if by_key else (pickling, named)
+    return by_value(state, chunks, by_key) if MAIN in data else data
 
 
-def by_value(state: Any, chunks: BufferStore | None) -> bytes:
+def by_value(state: Any, chunks: BufferStore | None, by_key: bool) -> bytes:
     """`state` with the source of functions and classes that no import finds. Raises: CannotSaveError."""
-    pickling = Pickling(references.Pickler)
+    pickling = Pickling(references.Pickler, by_key=by_key)
     pickling.out_of_band = chunks is not None
     try:
         pickling.pickler.dump(state)
