@@ -62,8 +62,9 @@ def fill(
     compiled: Compiled, made: FunctionType, function: FunctionType, source: Source, unit: Unit | None
 ) -> None:
     """Say what `made` is, the durable form of `function`, and let frames find it."""
-    from ray_durable.compiler import identity, pipeline
+    from ray_durable.compiler import identity, pipeline, references
 
+    references.register()  # from here on there are suspended objects that `pickle` can take
     kind = kind_of(function)
     fingerprint = unit.fingerprint if unit is not None else pipeline.fingerprint_of(source)
     twin = partial(make_twin, made, function, source, kind)

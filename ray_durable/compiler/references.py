@@ -101,10 +101,14 @@ def dumps(obj: Any, *, buffer_callback: Any = None) -> bytes:
     return written.getvalue()
 
 
+WRAPPING = suspendable(Writer(wraps=True))
+
+
 def register() -> None:
-    """Give `pickle.dumps` reducers for the native types of suspended objects."""
-    for kind, write in suspendable(Writer(wraps=True)).items():
-        copyreg.pickle(kind, write)
+    """Give `pickle.dumps` reducers for the native types of suspended objects; done with the first durable function."""
+    if types.GeneratorType not in copyreg.dispatch_table:
+        for kind, write in WRAPPING.items():
+            copyreg.pickle(kind, write)
 
 
 register()

@@ -92,7 +92,7 @@ class Resume:
     def arriving(self, statement: Suspend) -> list[ast.stmt]:
         return [
             located(assign(self.context.names.at, constant(statement.number)), statement),
-            located(assign(self.to, constant(0)), statement),
+            located(assign(self.to, constant(False)), statement),  # not 0: CPython tests its two bools fastest
         ]
 
     # ---- blocks ------------------------------------------------------------------------------------------------------
@@ -195,9 +195,8 @@ class Resume:
         else:
             passes = ast.IfExp(self.travelling(), ast.Tuple([], ast.Load()), passes)
         take: ast.stmt = located(ast.Assign([node.target], load(item)), node.target)
-        if inside:
-            take = located(if_(not_(self.travelling()), [take]), node.target)
-        items = ast.For(store(item), load(chunk), [take, *self.block(node.body)], [located(ast.Continue(), node)])
+        body = self.block([take, *node.body]) if inside else [take, *node.body]  # one guard for all up to the landing
+        items = ast.For(store(item), load(chunk), body, [located(ast.Continue(), node)])
         gone = [located(each, node) for each in clear([chunk, item])]
         orelse = [*gone, *self.block(node.orelse)] if node.orelse else []
         chunks = ast.For(store(chunk), located(passes, iterator), [located(items, node), located(ast.Break(), node)], orelse)
