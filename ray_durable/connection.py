@@ -24,14 +24,19 @@ connection = Connection()
 
 
 def init(
-    storage: str | None = None, *, takeover: bool = False, ray_init: dict[str, Any] | None = None, **settings: Any
+    storage: str | None = None,
+    *,
+    takeover: bool = False,
+    controller_node: str | None = None,
+    ray_init: dict[str, Any] | None = None,
+    **settings: Any,
 ) -> dict[str, Any]:
     """Connect this process to the cluster's controller, which is made now if there is none, and go on with every
     unfinished coroutine in the storage.
 
     `storage`: a directory, or a `file://`, `s3://`, `gs://`, `az://` or `memory://` URL; default `RAY_DURABLE_STORAGE`,
     else a directory in the user's data folder. `takeover`: do not wait for another cluster on this storage to show that
-    it is dead. `ray_init`: passed on to `ray.init` when Ray is not connected yet. Every setting of `ray_durable.config`
+    it is dead. `controller_node`: id of the node that the controller prefers, default the head. `ray_init`: passed on to `ray.init` when Ray is not connected yet. Every setting of `ray_durable.config`
     may be given by its name. When a controller runs already, its settings stay in force.
     Returns `term`, `storage`, and `metrics`, the address of the controller's `/metrics`.
     Raises: SettingError, StorageInUseError, UnsafeStoreError, StoreError.
@@ -51,7 +56,7 @@ def init(
     operations.install()
     refs.install()
     with connection.lock:
-        client = Client.start(loaded, takeover=takeover)
+        client = Client.start(loaded, takeover=takeover, node=controller_node)
         ready: dict[str, Any] = client.ask("ready")
         connection.client, connection.settings = client, loaded
     return ready

@@ -25,12 +25,13 @@ class Client:
         self.namespace = namespace
 
     @classmethod
-    def start(cls, settings: Settings, *, takeover: bool = False) -> Client:
+    def start(cls, settings: Settings, *, takeover: bool = False, node: str | None = None) -> Client:
         """Get the cluster's controller, made now if there is none.
 
-        It is placed on the head node, if there is room, as that outlives the others."""
-        head = next((node.id for node in cluster.nodes() if node.alive and node.is_head), None)
-        strategy = NodeAffinitySchedulingStrategy(head, soft=True) if head is not None else "DEFAULT"
+        It goes to `node`, if that can be, else to the head node, as that outlives the others."""
+        heads = (found.id for found in cluster.nodes() if found.alive and found.is_head)
+        wanted = node or next(heads, None)
+        strategy = NodeAffinitySchedulingStrategy(wanted, soft=True) if wanted is not None else "DEFAULT"
         handle = (
             ray.remote(Controller)
             .options(

@@ -27,7 +27,7 @@ from ray_durable.actors.transfer import Transfer
 from ray_durable.checkpoint.record import Kind
 from ray_durable.clock import SYSTEM_CLOCK, Clock
 from ray_durable.compiler.discard import discard
-from ray_durable.errors import CannotSaveError, CoroutineCancelled
+from ray_durable.errors import CoroutineCancelled
 from ray_durable.operations import Emit, Request
 from ray_durable.runner import Branch, Coroutine, Outcome
 
@@ -153,7 +153,7 @@ class Engine:
             if type(branch.request) is Emit:
                 item = hosted.emit(branch)
             state = hosted.state() if coroutine.seq % TIMED_ONE_OF else self.tally.timed(hosted.state)
-        except CannotSaveError as refusal:
+        except Exception as refusal:  # CannotSaveError, or what a user's own reducer raises: either way at this yield
             if item is not None:
                 hosted.items.pop()
                 hosted.marks.emitted -= 1

@@ -39,7 +39,7 @@ def source_of(function: types.FunctionType) -> Source:
     code = function.__code__
     if (made := MADE.get(id(code))) is not None:
         return replace(made[1], module=function.__module__ or "", qualname=function.__qualname__)
-    for root in ROOTS.get(code.co_filename, ()):
+    for root in list(ROOTS.get(code.co_filename, ())):  # `part` may add to them
         for node, class_name in definitions(root):
             if is_definition_of(node, code) and (inner := part(root, node, class_name, function)) is not None:
                 return inner

@@ -1,0 +1,192 @@
+"""What users do with coroutines, on a live cluster that nobody disturbs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+
+import pytest
+import ray
+
+import ray_durable
+from ray_durable.errors import (
+    CannotSaveError,
+    CoroutineCancelledError,
+    NameTakenError,
+    NoSuchCoroutineError,
+    OptionError,
+)
+from tests.cluster import jobs
+from tests.cluster.live import LiveCluster, until
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory):
+    found = LiveCluster(str(tmp_path_factory.mktemp("storage")), nodes=1)
+    yield found
+    found.stop()
+
+
+def test_tasks_actors_and_durable_calls_suspend_and_return(live):
+    ref = jobs.sums.remote(4)
+    assert isinstance(ref, ray.ObjectRef)
+    assert ray.get(ref, timeout=60) == 14 + 3003 + 4
+
+
+def test_gather_over_durable_calls_and_refs(live):
+    assert ray.get(jobs.gathered.remote(3), timeout=60) == ([0, 1, 2, 9], 9)
+
+
+def test_a_result_can_be_waited_for_awaited_and_passed_on(live):
+    ref = jobs.child.remote(3)
+    ready, _ = ray.wait([ref], timeout=60)
+    assert ready == [ref]
+    assert ray.get(jobs.square.remote(ref), timeout=60) == 9
+
+    async def awaited():
+        return await jobs.child.remote(4)
+
+    assert asyncio.run(awaited()) == 4
+
+
+def test_a_ref_as_argument_arrives_as_its_value(live):
+    assert ray.get(jobs.helper.remote(jobs.square.remote(5)), timeout=60) == 25
+
+
+def test_called_plainly_it_just_runs(live):
+    assert jobs.ticks(3, 0.0) == [0, 1, 2]
+    assert list(jobs.streams(3)) == [0, 1, 2]
+    assert asyncio.run(jobs.gathered(2)) == ([0, 1, 4], 4)
+
+
+def test_a_coroutine_starts_others_and_waits_for_them(live):
+    assert ray.get(jobs.parent.remote(10), timeout=60) == 45
+
+
+def test_a_stream_gives_each_value_once_and_then_the_result(live):
+    stream = jobs.streams.remote(5)
+    assert [ray.get(ref) for ref in stream] == [0, 1, 2, 3, 4]
+    assert ray.get(stream.completed(), timeout=30) == "the end"
+
+
+def test_values_can_be_sent_into_a_generator(live):
+    stream = jobs.echo.options(_generator_backpressure_num_objects=1).remote()
+    assert ray.get(next(stream)) == 0
+    assert [ray.get(stream.send(value)) for value in (5, 7)] == [5, 12]
+
+
+def test_messages_arrive_once_each_in_order(live):
+    ref = jobs.mailbox.options(name="box").remote(3)
+    handle = ray_durable.get_handle("box")
+    for value in ("a", {"b": 1}, None):
+        handle.send("in", value)
+    assert ray.get(ref, timeout=30) == ["a", {"b": 1}, None]
+    with pytest.raises(NoSuchCoroutineError, match="takes no more messages"):
+        handle.send("in", "late")
+
+
+def test_a_users_exception_keeps_its_type_and_the_users_lines(live):
+    with pytest.raises(jobs.Refused) as caught:
+        ray.get(jobs.fails.remote(7), timeout=30)
+    assert isinstance(caught.value, ray.exceptions.RayTaskError)
+    assert caught.value.amount == 7
+    text = str(caught.value)
+    assert f'File "{jobs.__file__}"' in text
+    assert "raise Refused(amount)" in text
+
+
+def test_a_local_that_cannot_be_saved_is_named_with_its_place(live):
+    with pytest.raises(CannotSaveError) as caught:
+        ray.get(jobs.holds_a_socket.options(name="socket").remote(), timeout=30)
+    text = str(caught.value)
+    assert "client" in text
+    assert "socket" in text
+    assert "holds_a_socket" in text
+    assert "jobs.py" in text
+    assert ray_durable.get_handle("socket").status()["state"] == "failed"
+
+
+def test_a_name_is_taken_until_its_holder_is_done(live):
+    ref = jobs.ticks.options(name="taken").remote(20, 0.05)
+    with pytest.raises(NameTakenError):
+        ray.get(jobs.ticks.options(name="taken").remote(1, 0.0), timeout=30)
+    again = jobs.ticks.options(name="taken", get_if_exists=True).remote(1, 0.0)
+    assert ray.get(again, timeout=30) == ray.get(ref, timeout=30) == list(range(20))
+    assert ray.get(jobs.ticks.options(name="taken").remote(1, 0.0), timeout=30) == [0]
+
+
+def test_cancelling_runs_finally_and_raises_where_the_result_is_awaited(live, tmp_path):
+    journal = tmp_path / "journal"
+    ref = jobs.cleans_up.options(name="long").remote(str(journal))
+    handle = ray_durable.get_handle("long")
+    until(lambda: handle.status()["state"] == "running")
+    assert handle.cancel()
+    with pytest.raises(CoroutineCancelledError):
+        ray.get(ref, timeout=30)
+    assert journal.read_text() == "cleaned up\n"
+    assert not handle.cancel()
+
+
+def test_retry_exceptions_runs_again_from_the_last_checkpoint(live, tmp_path):
+    assert ray.get(jobs.flaky.remote(str(tmp_path / "journal")), timeout=30) == "done"
+
+
+def test_one_that_asks_for_a_cpu_gets_a_host_of_its_own(live):
+    shared = {host["pid"] for host in live.hosts().values()}
+    _, pid = ray.get(jobs.where.options(num_cpus=1).remote(), timeout=60)
+    assert pid not in shared
+    until(lambda: not any(host["dedicated_to"] for host in live.status()["hosts"]), 30, "the end of its host")
+
+
+def test_migrate_moves_it_to_another_node(live):
+    ref = jobs.ticks.options(name="mover").remote(60, 0.05)
+    handle = ray_durable.get_handle("mover")
+    until(lambda: handle.status()["state"] == "running")
+    before = handle.status()["node"]
+    assert handle.migrate()
+    until(lambda: handle.status()["state"] == "running" and handle.status()["node"] != before)
+    assert ray.get(ref, timeout=60) == list(range(60))
+
+
+def test_inspect_shows_the_frames(live):
+    ref = jobs.ticks.options(name="looked-at").remote(40, 0.05)
+    handle = ray_durable.get_handle("looked-at")
+    until(lambda: handle.status()["state"] == "running")
+    text = str(handle.inspect())
+    assert "ticks" in text
+    assert "time.sleep(pause)" in text
+    assert ray.get(ref, timeout=60) == list(range(40))
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [({"num_cpu": 1}, "no such option"), ({"num_cpus": -1}, "negative"), ({"scheduling_strategy": "HERE"}, "DEFAULT")],
+)
+def test_bad_options_are_refused_before_anything_starts(live, options, reason):
+    with pytest.raises(OptionError, match=reason):
+        jobs.helper.options(**options).remote(1)
+
+
+def test_arguments_that_do_not_fit_are_refused_at_the_call(live):
+    with pytest.raises(TypeError, match="missing a required argument"):
+        jobs.helper.remote()
+
+
+def test_an_unknown_name_says_so(live):
+    with pytest.raises(NoSuchCoroutineError, match="nobody"):
+        ray_durable.get_handle("nobody")
+
+
+def test_five_thousand_sleepers_wake_together_and_finish(live):
+    before = os.popen(f"ps -o rss= -p {live.status()['pid']}").read()
+    wake = time.time() + 25
+    refs = [jobs.sleeps.remote(wake) for _ in range(5000)]
+    assert time.time() < wake, "starting took too long to have them all asleep at once"
+    woke = ray.get(refs, timeout=120)
+    after = os.popen(f"ps -o rss= -p {live.status()['pid']}").read()
+    print(f"woke within {max(woke) - wake:.2f} s; controller {int(before) // 1024} → {int(after) // 1024} MB")
+    assert min(woke) >= wake - 0.01
+    assert max(woke) - wake < 2.0
