@@ -239,4 +239,5 @@ class Fleet:
     def kill(self, record: HostRecord) -> None:
         """End a host whose log is sealed, or that has nothing left to run."""
         record.state = "dead"
-        ray.kill(record.handle, no_restart=True)
+        if record.handle is not None:  # a log that was found without its host has no actor
+            ray.kill(record.handle, no_restart=True)
