@@ -98,6 +98,15 @@ class Node:
         fetch = "import sys, urllib.request as r; sys.stdout.write(r.urlopen(sys.argv[1], timeout=5).read().decode())"
         return self.run([sys.executable, "-c", fetch, f"http://{running.address}:{port}{page}"]).stdout
 
+    def restart_ended(self) -> None:
+        """Start containers anew that have ended, as restartPolicy: Always says; three times at most."""
+        for running in self.pods:
+            if running.process.poll() is not None:
+                running.restarts += 1
+                log = running.log.read_text(errors="replace")
+                assert running.restarts <= 3, f"{running.pod.name} ended again and again: {log[-2000:]}"
+                running.start(running.interface)
+
     def start(self, pod: Pod, hosts: Mapping[str, str]) -> RunningPod:
         """Start a pod. `hosts` is what DNS would answer."""
         number = next(self.addresses)
@@ -130,6 +139,7 @@ class RunningPod:
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                start_new_session=True,  # to the scheduler a pod is a group of its own, as its cgroup would make it
             )
         pid = self.process.pid
         own = os.readlink("/proc/self/ns/net")
@@ -142,14 +152,6 @@ class RunningPod:
         go: IO[bytes] = self.process.stdin  # type: ignore[assignment]
         go.write(b"go\n")
         go.close()
-
-    def restart_if_ended(self) -> None:
-        """Start the container anew if it has ended, as restartPolicy: Always says. Three times at most."""
-        if self.process.poll() is not None:
-            self.restarts += 1
-            log = self.log.read_text(errors="replace")
-            assert self.restarts <= 3, f"{self.pod.name} ended again and again: {log[-2000:]}"
-            self.start(self.interface)
 
     # --- the container
 

@@ -65,7 +65,7 @@ class Cluster:
 
     def wait_until_ready(self, pod: RunningPod) -> None:
         def ready() -> str:
-            pod.restart_if_ended()  # Ray gives a node 30 s to start, which a busy machine may exceed
+            self.node.restart_ended()  # Ray gives a node 30 s to start, which a busy machine may exceed
             return self.probe(pod, "readinessProbe")
 
         wait_for(ready, f"{pod.pod.name} ready", START_S)

@@ -131,9 +131,9 @@ volumeMounts:
   {{- end }}
 {{- end -}}
 
-{{/* Requests to Ray's own health pages; KubeRay would run wget in the container for the same. A worker is alive while its
-raylet is, a head while its GCS is too. Ten minutes of failures restart a container, as in KubeRay's default: a
-GCS that is away for less finds its workers again. */}}
+{{/* Requests to the health page of Ray's agent, where KubeRay by default would run wget in the container. It answers for
+the raylet, and on the head for the GCS too; a worker whose GCS is away for a while is healthy. Ten minutes of
+failures restart a container, as in KubeRay's default. */}}
 {{- define "ray-durable.probes" }}
 livenessProbe:
 {{- if .pod.livenessProbe }}
@@ -159,11 +159,6 @@ readinessProbe:
 
 {{- define "ray-durable.healthPage" -}}
 httpGet:
-{{- if eq .role "head" }}
-  path: /api/gcs_healthz
-  port: 8265
-{{- else }}
-  path: /api/local_raylet_healthz
+  path: /api/healthz
   port: 52365
-{{- end }}
 {{- end -}}
