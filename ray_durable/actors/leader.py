@@ -19,7 +19,7 @@ from ray_durable.actors.facts import facts_in, finished_in, transfer_from
 from ray_durable.actors.fleet import Fleet, HostRecord
 from ray_durable.actors.ledger import Entry, Ledger
 from ray_durable.actors.outcomes import Finished
-from ray_durable.actors.ownership import Plan, decode_plans, encode_plans, live_in, plan_takeover
+from ray_durable.actors.ownership import Plan, decode_plans, encode_plans, live_in, plan_takeover, still_owed
 from ray_durable.actors.placement import choose, rebalance
 from ray_durable.actors.rebuild import controller_writer
 from ray_durable.actors.transfer import Header, Transfer
@@ -230,8 +230,7 @@ class Leader:
                     return ""  # a host of its own is made when the seal is durable
                 return choose(header.demands, views, extra) or ""
 
-            gone = {id for id in debts if id in recovery.coroutines and recovery.coroutines[id].adopted is not None}
-            return encode_plans(plan_takeover(live, {id: e for id, e in debts.items() if id not in gone}, place))
+            return encode_plans(plan_takeover(live, still_owed(debts, facts_in(recovery)), place))
 
         sealed = await asyncio.to_thread(seal, self.log.store, writer, controller_writer(self.term), plan)
         self.events.add("sealed", host=writer, coroutines=len(decode_plans(sealed.plan)))
@@ -256,7 +255,10 @@ class Leader:
                 transfer = transfer_from(found)
                 assert transfer is not None
                 self.ledger.assign(entry, found.moved.epoch, transfer.to, transfer)
-                self.hand_over(entry)
+                if transfer.to in self.dead:
+                    self.fleet.spawn(self.plan_again(entry))
+                else:
+                    self.hand_over(entry)
         plans = decode_plans(sealed.plan)
         for id, plan in plans.items():
             self.follow(id, plan, recovery, reason)
@@ -276,7 +278,8 @@ class Leader:
             self.ledger.add(entry)
         if entry.finished is not None or plan.epoch <= entry.epoch:
             return
-        state = transfer if found is not None and found.adopted is not None else entry.transfer
+        here = found is not None and found.adopted is not None and found.adopted.epoch >= entry.epoch
+        state = transfer if here else entry.transfer  # what an earlier stay there has left is out of date
         if state is None:
             state = transfer
         assert state is not None, f"{id}: a plan without a state"

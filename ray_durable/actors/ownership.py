@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-__all__ = ["Fact", "Owned", "Plan", "decode_plans", "encode_plans", "fold", "live_in", "plan_takeover"]
+__all__ = ["Fact", "Owned", "Plan", "decode_plans", "encode_plans", "fold", "live_in", "plan_takeover", "still_owed"]
 
 FactKind = Literal["admitted", "planned", "adopted", "terminal"]
 
@@ -86,6 +86,13 @@ def live_in(facts: Iterable[Fact], writer: str) -> dict[str, int]:
         for coroutine, owned in fold(facts).items()
         if owned.adopted_epoch and not owned.terminal and owned.plan.epoch <= owned.adopted_epoch
     }
+
+
+def still_owed(debts: Mapping[str, int], facts: Iterable[Fact]) -> dict[str, int]:
+    """Of the plans that had a log's writer as their target (coroutine → epoch), those that it has not carried out: its
+    log shows no adoption at that epoch. One at a lower epoch is of an earlier stay there, and says nothing."""
+    known = fold(facts)
+    return {id: epoch for id, epoch in debts.items() if id not in known or known[id].adopted_epoch < epoch}
 
 
 def plan_takeover(live: Mapping[str, int], debts: Mapping[str, int], place: Callable[[str], str]) -> dict[str, Plan]:

@@ -5,7 +5,17 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ray_durable.actors.ownership import Fact, Owned, Plan, decode_plans, encode_plans, fold, live_in, plan_takeover
+from ray_durable.actors.ownership import (
+    Fact,
+    Owned,
+    Plan,
+    decode_plans,
+    encode_plans,
+    fold,
+    live_in,
+    plan_takeover,
+    still_owed,
+)
 
 
 def facts(*rows):
@@ -65,6 +75,18 @@ def test_what_a_log_still_owns_excludes_what_moved_away_or_ended():
         Fact("ended", "terminal", 1),
     ]
     assert live_in(log, "a") == {"stays": 1, "came back": 3}
+
+
+def test_a_debt_is_paid_by_an_adoption_at_its_epoch_not_by_an_earlier_stay():
+    log = [
+        Fact("was here before", "adopted", 2, "a"),
+        Fact("was here before", "planned", 3, "b"),
+        Fact("arrived", "adopted", 4, "a"),
+        Fact("arrived and left", "adopted", 4, "a"),
+        Fact("arrived and left", "planned", 5, "c"),
+    ]
+    debts = {"was here before": 4, "arrived": 4, "arrived and left": 4, "never seen": 1}
+    assert still_owed(debts, log) == {"was here before": 4, "never seen": 1}
 
 
 def test_a_takeover_plans_what_was_owned_and_what_was_owed_one_epoch_up():
