@@ -158,7 +158,7 @@ class Host:
             self.engine.paused = True
             looked_at = SYSTEM_CLOCK.monotonic()
             number = self.log.progress.next
-            fence = await loop.run_in_executor(None, self.log.read_back, segment_name(self.incarnation, number))
+            fence = await loop.run_in_executor(None, self.log.objects.read_back, segment_name(self.incarnation, number))
             if fence == (None, False):
                 self.unsealed_at = looked_at
             elif self.log.progress.next == number:  # not a segment that was made meanwhile
