@@ -152,12 +152,17 @@ def suspended_sleep(seconds: float) -> Generator[Request, Any, None]:
     yield Sleep(SYSTEM_CLOCK.now() + seconds) if seconds else PAUSE
 
 
+def native_sleep(delay: float, result: Any) -> Any:
+    """`asyncio.sleep` itself: in durable code that name means ours."""
+    return asyncio.sleep(delay, result)
+
+
 @durable
 async def sleep(delay: float, result: Any = None) -> Any:
     """Suspend the coroutine for `delay` seconds, and return `result`. No thread, no timer on a dead node: it ends on
     time wherever the coroutine lives by then. Stands in for `asyncio.sleep` inside durable code."""
     if not is_inside():
-        return await asyncio.sleep(delay, result)
+        return await native_sleep(delay, result)
     return await Suspended(Sleep(SYSTEM_CLOCK.now() + delay, result) if delay > 0 else PAUSE)
 
 
@@ -197,6 +202,11 @@ async def branch_of(awaitable: Any) -> Any:
     return await awaitable
 
 
+def native_gather(awaitables: tuple[Any, ...], return_exceptions: bool) -> Any:
+    """`asyncio.gather` itself."""
+    return asyncio.gather(*awaitables, return_exceptions=return_exceptions)
+
+
 @durable
 async def gather(*awaitables: Any, return_exceptions: bool = False) -> list[Any]:
     """Run the awaitables (durable calls, refs) side by side and return their results in order, as `asyncio.gather`
@@ -204,7 +214,7 @@ async def gather(*awaitables: Any, return_exceptions: bool = False) -> list[Any]
 
     All of them belong to the calling coroutine: they are checkpointed and moved with it."""
     if not is_inside():
-        return list(await asyncio.gather(*awaitables, return_exceptions=return_exceptions))
+        return list(await native_gather(awaitables, return_exceptions))
     if not awaitables:
         return []
     unique: dict[int, int] = {}

@@ -23,6 +23,7 @@ import pickle
 import types
 from typing import Any
 
+from ray_durable.compiler import files
 from ray_durable.compiler.diagnosis import Unpicklable, find_unpicklable
 from ray_durable.compiler.exceptions import reduce_exception
 from ray_durable.compiler.functions import (
@@ -66,7 +67,7 @@ def dispatch_table(*, by_key: bool = False, met: list[Any] | None = None) -> Tab
     suspended object written, for `discard(obj, also=met)`; the caller clears it.
 
     Example: class Codec(pickle.Pickler): dispatch_table = dispatch_table(by_key=True)"""
-    table = Table(REDUCERS)
+    table = Table(REDUCERS | files.REDUCERS)
     table |= suspendable(Writer(by_key=by_key, met=met))
     table[types.CellType] = reduce_cell
     table[types.ModuleType] = reduce_module

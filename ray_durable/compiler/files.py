@@ -1,0 +1,37 @@
+"""Files in frames: one that is closed comes back closed, as `with open(…) as file` leaves it behind in a local.
+
+An open file cannot be pickled: its descriptor is this process's, and what was written may not be on disk.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from typing import Any
+
+__all__ = ["REDUCERS"]
+
+KINDS = (io.TextIOWrapper, io.BufferedReader, io.BufferedWriter, io.BufferedRandom, io.FileIO)
+
+
+def reduce_file(file: Any) -> tuple[Any, ...]:
+    if not file.closed:
+        raise TypeError(f"cannot pickle the open file {file.name!r}: close it before this yield point")
+    return closed_file, (KINDS.index(type(file)),)
+
+
+def closed_file(kind: int) -> Any:
+    """A closed file of that type; whatever is done with it raises ValueError, as with any closed file."""
+    raw = io.FileIO(os.devnull, "r+")
+    wrapped: Any = raw
+    if KINDS[kind] is io.TextIOWrapper:
+        wrapped = io.TextIOWrapper(io.BufferedReader(raw), encoding="utf-8")
+    elif KINDS[kind] is io.BufferedRandom:
+        wrapped = io.BufferedWriter(raw)  # devnull cannot seek, which a random-access file must
+    elif KINDS[kind] is not io.FileIO:
+        wrapped = KINDS[kind](raw)
+    wrapped.close()
+    return wrapped
+
+
+REDUCERS = dict.fromkeys(KINDS, reduce_file)
