@@ -77,6 +77,13 @@ def joined(carried: Iterable[tuple[int, bytes]], logged: Iterable[Record], above
 
 
 def newest_transfer(id: str, recoveries: Mapping[str, Recovery]) -> Transfer | None:
-    """The newest state of a coroutine over all logs, by (epoch, seq)."""
+    """The newest state of a coroutine over all logs, by (epoch, seq); of equals the one that has taken more events in
+    (an admission and its adoption stand at one place, and only the adopter's log has what came since)."""
     found = [transfer_from(r.coroutines[id]) for r in recoveries.values() if id in r.coroutines]
-    return max((t for t in found if t is not None), key=lambda t: (t.epoch, t.seq), default=None)
+    return max((t for t in found if t is not None), key=lambda t: (t.epoch, t.seq, *newest_numbers(t)), default=None)
+
+
+def newest_numbers(transfer: Transfer) -> tuple[int, int]:
+    """The highest numbers of event and item that a transfer knows of."""
+    events = max([transfer.marks.events, *(number for number, _ in transfer.events)])
+    return events, max([transfer.marks.read, *(index + 1 for index, _ in transfer.items)])
