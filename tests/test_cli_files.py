@@ -6,16 +6,20 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from ray_durable.actors.terms import beat, lead_cluster
 from ray_durable.actors.transfer import Header, Transfer
 from ray_durable.checkpoint import Kind, open_log, seal
 from ray_durable.checkpoint.keys import keys_of
+from ray_durable.checkpoint.stores import open_store
 from ray_durable.cli.commands import app
 from ray_durable.cli.doctor import check_limits, check_settings, judge_commits, judge_skew
+from ray_durable.clock import SYSTEM_CLOCK
 from ray_durable.config import Settings
 
 KEY = "ab" * 32
@@ -76,12 +80,12 @@ def test_stats_counts_each_coroutine_once_over_all_logs(storage):
     found = run_json("store", "stats", "--storage", str(storage))
     assert found["coroutines"] == {"completed": 8, "unfinished": 12}
     logs = {log["writer"]: log for log in found["logs"]}
-    assert logs["host-1"]["sealed_by"] == "controller-1"
-    assert (logs["host-1"]["unfinished"], logs["host-2"]["unfinished"]) == (11, 1)
+    assert (logs["host-1"]["fenced"], logs["host-2"]["fenced"]) == (True, False)
+    assert (logs["host-1"]["coroutines"], logs["host-1"]["finished"]) == (20, 8)
     assert found["bytes"] == sum(path.stat().st_size for path in objects(storage))
     text = run("store", "stats", "--storage", str(storage))
     assert "8 completed, 12 unfinished" in text
-    assert "controller-1" in text
+    assert "host-2" in text
 
 
 def test_storage_comes_from_the_environment_too(storage, monkeypatch):
@@ -90,12 +94,10 @@ def test_storage_comes_from_the_environment_too(storage, monkeypatch):
 
 
 def test_verify_passes_what_is_whole(storage):
-    assert run_json("store", "verify", "--storage", str(storage)) == {
-        "storage": f"file://{storage}",
-        "checked": len(objects(storage)),
-        "bytes": sum(path.stat().st_size for path in objects(storage)),
-        "damaged": [],
-    }
+    found = run_json("store", "verify", "--storage", str(storage))
+    assert (found["sound"], found["findings"]) == (True, [])
+    assert (found["logs"], found["objects"]) == (2, len(objects(storage)))
+    assert "sound, 0 findings" in run("store", "verify", "--storage", str(storage))
 
 
 @pytest.mark.parametrize("at", [0, 200, -40, -33])
@@ -105,20 +107,20 @@ def test_verify_names_a_flipped_byte(storage, at):
     data[at] ^= 1
     victim.write_bytes(data)
     found = run_json("store", "verify", "--storage", str(storage), code=1)
-    assert [row["object"] for row in found["damaged"]] == [str(victim.relative_to(storage))]
-    assert victim.name in run("store", "verify", "--storage", str(storage), code=1)
+    assert str(victim.relative_to(storage)) in {each["name"] for each in found["findings"]}
+    assert "NOT SOUND" in run("store", "verify", "--storage", str(storage), code=1)
 
 
 def test_verify_names_a_truncated_object(storage):
     victim = objects(storage)[1]
     victim.write_bytes(victim.read_bytes()[:10])
-    assert run_json("store", "verify", "--storage", str(storage), code=1)["damaged"][0]["reason"]
+    findings = run_json("store", "verify", "--storage", str(storage), code=1)["findings"]
+    assert "damaged" in {each["kind"] for each in findings}
 
 
 def test_stats_of_a_damaged_storage_count_the_rest(storage):
     objects(storage)[-1].write_bytes(b"nonsense")
     found = run_json("store", "stats", "--storage", str(storage))
-    assert {log["writer"]: log["damaged"] for log in found["logs"]}["host-2"] == 1
     assert sum(found["coroutines"].values()) == 20
 
 
@@ -126,12 +128,41 @@ def test_signed_storage_needs_its_key(tmp_path, monkeypatch):
     fill(tmp_path, signing_key=KEY)
     monkeypatch.setenv("RAY_DURABLE_SIGNING_KEY", KEY)
     found = run_json("store", "stats", "--storage", str(tmp_path))
-    assert [count for key, count in found["keys"].items() if key.startswith("signing")] == [found["objects"]]
-    assert run_json("store", "verify", "--storage", str(tmp_path))["damaged"] == []
+    assert list(found["keys"].values()) == [found["objects"]]
+    assert run_json("store", "verify", "--storage", str(tmp_path))["sound"] is True
     monkeypatch.setenv("RAY_DURABLE_SIGNING_KEY", "cd" * 32)
     output = run("store", "verify", "--storage", str(tmp_path), "--json", code=1)
-    assert "not at hand" in json.loads(output)["damaged"][0]["reason"]
+    assert "not at hand" in json.loads(output)["findings"][0]["reason"]
     assert KEY not in output
+
+
+def test_compact_keeps_what_is_needed_and_says_why(storage):
+    before = len(objects(storage))
+    found = run_json("store", "compact", "--storage", str(storage))
+    assert (found["retired"], list(found["kept"])) == ([], ["host-1"])
+    assert len(objects(storage)) == before
+    assert "KEPT_BECAUSE" in run("store", "compact", "--storage", str(storage))
+
+
+def test_clear_leaves_a_storage_that_a_cluster_works_on(storage, monkeypatch):
+    store = open_store(str(storage))
+    number = lead_cluster(store, "cluster-1", str(storage), lease_s=0.1, takeover=False, clock=SYSTEM_CLOCK)
+    stop = threading.Event()
+
+    def live() -> None:
+        while not stop.wait(0.05):
+            beat(store, number, SYSTEM_CLOCK.unique())
+
+    thread = threading.Thread(target=live)
+    thread.start()
+    try:
+        error = run_json("store", "clear", "--storage", str(storage), "--yes", code=1)["error"]
+        assert "A live cluster works on" in error["reason"]
+    finally:
+        stop.set()
+        thread.join()
+    monkeypatch.setenv("RAY_DURABLE_LEASE_S", "0.3")
+    assert run_json("store", "clear", "--storage", str(storage), "--yes")["deleted"] is True
 
 
 def test_clear_asks_and_leaves_the_users_own_files(storage):
@@ -148,7 +179,7 @@ def test_clear_asks_and_leaves_the_users_own_files(storage):
     assert "Nothing to delete" in run("store", "clear", "--storage", str(storage))
 
 
-@pytest.mark.parametrize("command", ["stats", "verify", "clear"])
+@pytest.mark.parametrize("command", ["stats", "verify", "compact", "clear"])
 @pytest.mark.parametrize(
     "storage, says",
     [
@@ -165,7 +196,7 @@ def test_an_unfit_storage_is_refused_in_one_sentence(command, storage, says):
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
-@pytest.mark.parametrize("command", [["stats"], ["verify"], ["clear", "--yes"]])
+@pytest.mark.parametrize("command", [["stats"], ["verify"], ["compact"], ["clear", "--yes"]])
 def test_without_permission_it_says_so(storage, command):
     run("store", *command, "--storage", str(storage), "--help")
     run("store", "stats", "--storage", str(storage))  # loads every module while they can be read

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ray_durable.cli.output import Answer, CommandFailed, command, facts, headline, table
+from ray_durable.clock import SYSTEM_CLOCK
 from ray_durable.config import Settings
-from ray_durable.errors import DamagedError, NotFoundError
 from ray_durable.inspection import bytes_text
 
 if TYPE_CHECKING:
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from ray_durable.checkpoint.recovery import Recovered, Recovery
     from ray_durable.checkpoint.stores import Listed, Store
 
-OURS = ("archive/", "cluster/", "controller/", "logs/", "probe/")
+OURS = ("alive/", "archive/", "cluster/", "code/", "controller/", "logs/", "probe/")
+LOOK_EVERY_S = 0.1
 
 app = typer.Typer(
     help="Look into a storage, verify it, clear it. Needs no cluster.",
@@ -33,19 +34,6 @@ StorageOption = Annotated[
     str | None,
     typer.Option("--storage", help="Directory or URL; else RAY_DURABLE_STORAGE, else the user's data folder."),
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class LogStats:
-    """One log in the storage. `unfinished`: coroutines that it owns."""
-
-    writer: str
-    segments: int
-    bytes: int
-    chunks: int
-    sealed_by: str | None
-    unfinished: int
-    damaged: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,20 +51,22 @@ class Kept:
 
 @command
 def stats(storage: StorageOption = None) -> Answer:
-    """Show what a storage holds: logs, bytes, and coroutines by state."""
+    """Show what a storage holds: logs, bytes, coroutines by state, and the keys that its objects need."""
+    from ray_durable.checkpoint import maintenance
+
     store, keys = opened(storage)
     listed = objects(store)
-    recoveries = dict(recovered(store, keys))
-    logs = [log_stats(writer, recovery, listed) for writer, recovery in recoveries.items()]
-    kept = survey(recoveries)
-    states = dict(sorted(Counter(each.state for each in kept).items()))
+    logs = maintenance.stats(store, keys)
+    states = dict(sorted(Counter(each.state for each in survey(dict(recovered(store, keys)))).items()))
+    used: Counter[str] = sum((Counter(log.keys) for log in logs), Counter())
+    used.pop("", None)
     plain: dict[str, Any] = {
         "storage": store.url,
         "objects": len(listed),
         "bytes": sum(each.size for each in listed),
         "coroutines": states,
         "logs": [asdict(log) for log in logs],
-        "keys": dict(key_use(store, listed)),
+        "keys": dict(used),
     }
     shown: list[Any] = [
         headline("Storage"),
@@ -85,51 +75,65 @@ def stats(storage: StorageOption = None) -> Answer:
                 "storage": store.url,
                 "objects": f"{len(listed):,} ({bytes_text(plain['bytes'])})",
                 "coroutines": ", ".join(f"{count:,} {state}" for state, count in states.items()) or "none",
-                "keys": ", ".join(f"{key}: {count:,} objects" for key, count in plain["keys"].items()) or None,
+                "keys": ", ".join(f"{key}: {count:,} objects" for key, count in used.items()) or None,
             }
         ),
     ]
     if logs:
-        columns = ["LOG", "SEGMENTS", "BYTES", "CHUNKS", "UNFINISHED", "DAMAGED", "SEALED_BY"]
+        columns = ["LOG", "SEALED", "SEGMENTS", "SEGMENT_BYTES", "BASE_BYTES", "CHUNK_BYTES", "COROUTINES", "FINISHED"]
         rows = [
-            (g.writer, g.segments, bytes_text(g.bytes), g.chunks, g.unfinished, g.damaged, g.sealed_by) for g in logs
+            (
+                log.writer,
+                "yes" if log.fenced else "no",
+                log.segments,
+                *map(bytes_text, (log.segment_bytes, log.base_bytes, log.chunk_bytes)),
+                log.coroutines,
+                log.finished,
+            )
+            for log in logs
         ]
-        shown += ["", table(columns, rows, right=columns[1:-1])]
+        shown += ["", table(columns, rows, right=columns[2:])]
     return Answer(plain, shown)
 
 
 @command
 def verify(storage: StorageOption = None) -> Answer:
-    """Read every object and check its digest, signature and form. Exit status 1 if one is damaged."""
+    """Check every object: digests, signatures, seals, chunks. Exit status 1 if something is damaged or missing."""
+    from ray_durable.checkpoint import maintenance
+
     store, keys = opened(storage)
-    checked, size, damage = 0, 0, []
-    for each in objects(store):
-        if each.name.startswith("logs/"):
-            try:
-                check_object(store, each.name, keys)
-            except NotFoundError:
-                continue  # compacted since it was listed
-            except DamagedError as error:
-                damage.append(error)
-            checked += 1
-            size += each.size
-    named = {error.name for error in damage}
-    for _, recovery in recovered(store, keys):  # what only the whole log shows: a missing part, a record's checksum
-        damage += [error for error in recovery.damage if error.name not in named]
-    rows = [
-        {"object": e.name, "offset": e.offset, "reason": e.reason, "coroutines": list(e.coroutines)} for e in damage
-    ]
-    plain: dict[str, Any] = {"storage": store.url, "checked": checked, "bytes": size, "damaged": rows}
-    shown: list[Any] = [f"{checked:,} objects ({bytes_text(size)}) checked in {store.url}: {len(rows):,} damaged."]
-    if rows:
+    found = maintenance.verify(store, keys)
+    plain = {"sound": found.sound, "storage": store.url, **asdict(found)}
+    verdict = "sound" if found.sound else "NOT SOUND"
+    looked_at = f"{found.objects:,} objects ({bytes_text(found.bytes)}) of {found.logs:,} logs"
+    shown: list[Any] = [f"{looked_at} in {store.url}: {verdict}, {len(found.findings):,} findings."]
+    if found.findings:
+        rows = [(each.kind, each.name, each.reason, len(each.coroutines)) for each in found.findings]
+        shown += ["", table(["KIND", "OBJECT", "REASON", "COROUTINES"], rows, right=["COROUTINES"])]
+    if not found.sound:
         shown += [
-            "",
-            table(["OBJECT", "REASON", "COROUTINES"], [(e.name, e.reason, len(e.coroutines)) for e in damage]),
             "",
             "What is damaged is never loaded; coroutines go on from what is whole. Look for the cause (disk, edits, a "
             "wrong key), and restore these objects from a backup if you have one, before hosts start.",
         ]
-    return Answer(plain, shown, code=1 if rows else 0)
+    return Answer(plain, shown, code=0 if found.sound else 1)
+
+
+@command
+def compact(storage: StorageOption = None) -> Answer:
+    """Empty sealed logs of which nothing is needed any more, and delete old orphans. Safe beside a running cluster."""
+    from ray_durable.checkpoint import maintenance
+
+    store, keys = opened(storage)
+    before = sum(each.size for each in objects(store))
+    found = maintenance.compact(store, keys=keys)
+    freed = before - sum(each.size for each in objects(store))
+    plain = {"storage": store.url, "freed_bytes": freed, **asdict(found)}
+    emptied = f"Emptied {len(found.retired):,} logs, deleted {len(found.orphans):,} orphans"
+    shown: list[Any] = [f"{emptied}: {bytes_text(max(0, freed))} freed."]
+    if found.kept:
+        shown += ["", table(["LOG", "KEPT_BECAUSE"], sorted(found.kept.items()))]
+    return Answer(plain, shown)
 
 
 @command
@@ -137,6 +141,7 @@ def clear(
     storage: StorageOption = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be deleted.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Also while a cluster works on it.")] = False,
 ) -> Answer:
     """Delete all that ray_durable keeps in a storage: unfinished coroutines and results are lost."""
     store, _ = opened(storage)
@@ -146,6 +151,10 @@ def clear(
     plain = {"storage": store.url, "objects": len(listed), "bytes": size, "deleted": False}
     if dry_run or not listed:
         return Answer(plain, [f"Would delete {told}." if listed else f"Nothing to delete in {store.url}."])
+    if not force and is_at_work(store):
+        raise CommandFailed(
+            f"A live cluster works on {store.url}; nothing was deleted.", "Stop it first, or give --force."
+        )
     if not yes and not typer.confirm(f"Delete {told}? Unfinished coroutines and results are lost.", err=True):
         raise CommandFailed("Nothing was deleted.", "Confirm with --yes.")
     for each in listed:
@@ -155,6 +164,7 @@ def clear(
 
 app.command()(stats)
 app.command()(verify)
+app.command()(compact)
 app.command()(clear)
 
 
@@ -185,21 +195,21 @@ def recovered(store: Store, keys: Keys) -> Iterator[tuple[str, Recovery]]:
         yield writer, recover(store, writer, keys=keys)
 
 
-def log_stats(writer: str, recovery: Recovery, listed: list[Listed]) -> LogStats:
-    from ray_durable.checkpoint.names import log_prefix, parse_log_object
+def is_at_work(store: Store) -> bool:
+    """Whether the cluster that claimed this storage last shows that it lives, within its lease."""
+    from ray_durable.actors.terms import read_claims, read_counter
 
-    prefix = log_prefix(writer)
-    own = [each for each in listed if each.name.startswith(prefix)]
-    leaves = [each.name.removeprefix(prefix) for each in own]
-    return LogStats(
-        writer=writer,
-        segments=sum(1 for leaf in leaves if parse_log_object(leaf) is not None),
-        bytes=sum(each.size for each in own),
-        chunks=sum(1 for leaf in leaves if leaf.startswith("chunks/")),
-        sealed_by=recovery.sealed.sealer if recovery.sealed else None,
-        unfinished=sum(1 for each in recovery.coroutines.values() if each.live),
-        damaged=len(recovery.damage),
-    )
+    claims = read_claims(store)
+    if not claims:
+        return False
+    number = claims[-1].number
+    before = read_counter(store, number)
+    deadline = SYSTEM_CLOCK.monotonic() + Settings.load().lease_s
+    while SYSTEM_CLOCK.monotonic() < deadline:
+        if read_counter(store, number) != before:
+            return True
+        SYSTEM_CLOCK.sleep(LOOK_EVERY_S)
+    return False
 
 
 def survey(recoveries: dict[str, Recovery]) -> list[Kept]:
@@ -242,34 +252,3 @@ def header_of(found: Recovered) -> tuple[str | None, str] | None:
                 continue
             return header.name, header.function
     return None
-
-
-def check_object(store: Store, name: str, keys: Keys) -> None:
-    """Raises: DamagedError."""
-    from ray_durable.checkpoint.footer import Form, read_footer, unwrap
-    from ray_durable.checkpoint.segment import decode
-
-    data = store.read(name)
-    if read_footer(name, data).form in (Form.RECORDS, Form.SEAL, Form.PART):
-        for _ in decode(name, data, keys).records():
-            pass
-    else:
-        unwrap(name, data, keys)
-
-
-def key_use(store: Store, listed: list[Listed]) -> Iterator[tuple[str, int]]:
-    """How many objects each signing and encryption key was used for: what a rotation waits for."""
-    from ray_durable.checkpoint.footer import FOOTER_BYTES, read_footer
-    from ray_durable.checkpoint.keys import NO_KEY
-
-    used: Counter[str] = Counter()
-    for each in listed:
-        if each.name.startswith("logs/"):
-            try:
-                footer = read_footer(each.name, store.read(each.name, -(FOOTER_BYTES + 256)))
-            except (NotFoundError, DamagedError):
-                continue
-            for kind, key in (("signing", footer.signing_id), ("encryption", footer.encryption_id)):
-                if key != NO_KEY:
-                    used[f"{kind} {key.hex()}"] += 1
-    yield from sorted(used.items())
