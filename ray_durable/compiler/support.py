@@ -73,6 +73,14 @@ def forward_iterator(iterator: Any) -> Generator[Any, Any, Any]:
             return stop.value
 
 
+def forward_group(saved: Saved | None) -> None:
+    """`forward`, for the clause of an `except*`: the part of the group that it handles was split off just now."""
+    forward(saved)
+    current = sys.exception()
+    if saved is not None and current is not None and isinstance(saved[0], BaseExceptionGroup):
+        current.__cause__, current.__context__, current.__suppress_context__ = saved[2], saved[3], saved[4]
+
+
 async def closing(generator: Any) -> None:
     """The rest of an `aclose()` that was captured half-way; the exception is in the generator already."""
     try:
@@ -142,6 +150,7 @@ HELPERS: dict[str, Callable[..., Any] | Any] = {
     "enter_async": enter_async,
     "exception": sys.exception,
     "forward": forward,
+    "forward_group": forward_group,
     "leave_async": leave_async,
     "list": list,
     "loop_iter": loop_iter,

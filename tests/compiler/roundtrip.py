@@ -83,6 +83,20 @@ def forget(suspended: Any) -> None:
             suspended = None
 
 
+def without_traceback(value: Any) -> None:
+    """Tracebacks would keep the frames of the originals alive, and what their loops hold; a pickle has none."""
+    while isinstance(value, tuple) and value:
+        value = value[-1]  # a pending outcome
+    seen: set[int] = set()
+    stack = [value]
+    while stack:
+        error = stack.pop()
+        if isinstance(error, BaseException) and id(error) not in seen:
+            seen.add(id(error))
+            error.__traceback__ = None
+            stack += [error.__context__, error.__cause__, *getattr(error, "exceptions", ())]
+
+
 def is_part(each: Any) -> bool:
     return type(each) in SUSPENDABLE or type(each).__name__ in STEPS
 
@@ -116,6 +130,9 @@ class Run:
         if self.round_trip is not None:
             return self.round_trip(suspended)
         frame = capture(suspended)
+        for each in frame.chain():
+            for value in [*each.values.values(), *each.temporaries.values()]:
+                without_traceback(value)
         new = restore(frame)
         forget(suspended)
         return new
@@ -159,20 +176,22 @@ class Run:
     def async_generator(self, make: Callable[..., Any]) -> Events:
         def drive() -> Any:
             made = self.renewed(make(self.log))
-            step = made.asend(None)
-            first: Any = None
+            step, first = made.asend(None), None
             while True:
+                stop: Any = None
                 try:
                     value = step.throw(first) if isinstance(first, BaseException) else step.send(first)
                 except StopAsyncIteration:
                     return "ended"
-                except StopIteration as stop:
-                    reply = self.respond(stop.value)
-                    made = self.renewed(made)
-                    step = made.athrow(reply) if isinstance(reply, BaseException) else made.asend(reply)
-                    first = None
-                else:
+                except StopIteration as stopped:
+                    stop = stopped
+                if stop is None:
                     first = self.respond(("inner", value))
+                    continue
+                reply = self.respond(stop.value)
+                made = self.renewed(made)
+                step = made.athrow(reply) if isinstance(reply, BaseException) else made.asend(reply)
+                first = None
 
         return self.finish(drive)
 

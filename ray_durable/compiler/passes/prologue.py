@@ -251,8 +251,8 @@ class Resume:
     def again(self, saved: str, error: ast.expr) -> list[ast.stmt]:
         return [assign(saved, call("back", error)), ast.Raise(error)]
 
-    def restored(self, saved: str) -> ast.stmt:
-        return if_(self.travelling(), [ast.Expr(call("forward", load(saved))), *clear([saved])])
+    def restored(self, saved: str, undo: str = "forward") -> ast.stmt:
+        return if_(self.travelling(), [ast.Expr(call(undo, load(saved))), *clear([saved])])
 
     def clause(self, kind: ast.expr | None, where: Range, handler: ast.ExceptHandler) -> ast.expr:
         """What a handler catches: while travelling, the one on the path everything, the others nothing."""
@@ -322,7 +322,7 @@ class Resume:
             passed = compare(load(self.to), ast.Gt(), constant(mine[1])) if mine else self.travelling()
             body = [*self.let_go(since, node), *self.block(handler.body)]
             if mine:
-                body.insert(0, self.restored(saved))
+                body.insert(0, self.restored(saved, "forward_group"))
             body = [located(if_(passed, again, body), handler)]
             handlers.append(located(ast.ExceptHandler(handler.type, handler.name, body), handler))
         return [located(ast.TryStar([enter, *main], handlers, self.block(node.orelse), []), node)]

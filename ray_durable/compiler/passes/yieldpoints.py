@@ -193,6 +193,12 @@ class Liveness:
                     found.add(here.id)
             elif isinstance(here, ast.With):
                 stack.extend(here.items)
+            elif isinstance(here, ast.FunctionDef | ast.AsyncFunctionDef):  # inside, names are those of another frame
+                stack.extend([*here.decorator_list, *defaults(here.args)])
+            elif isinstance(here, ast.Lambda):
+                stack.extend(defaults(here.args))
+            elif isinstance(here, ast.ClassDef):
+                stack.extend([*here.decorator_list, *here.bases, *(keyword.value for keyword in here.keywords)])
             elif isinstance(here, ast.match_case):
                 stack.extend(part for part in (here.pattern, here.guard) if part is not None)
             else:

@@ -1,0 +1,61 @@
+"""Random programs behave as natively, event by event, with restores at all and at random yield points."""
+
+import os
+import random
+
+import pytest
+from hypothesis import HealthCheck, given, note, settings
+from hypothesis import strategies as st
+
+from tests.compiler import roundtrip
+from tests.compiler.random_programs import Program, load
+from tests.compiler.roundtrip import difference, run, without_lines
+
+KINDS = ("generator", "coroutine", "async_generator", "plain")
+PROGRAMS = int(os.environ.get("RAY_DURABLE_RANDOM_PROGRAMS", "60"))
+YIELDS_MAX = 60
+
+
+class Stop(BaseException):
+    """Ends a run that grows too long."""
+
+
+def check(text: str, name: str, chance: random.Random) -> None:
+    """Compare a native run of a program with durable ones, under a random script of answers."""
+    try:
+        function = load(text, name)
+    except SyntaxError:
+        return  # a few combinations are no Python
+    throw_at = chance.choice([0, 0, *range(1, 8)])
+    error = chance.choice([ValueError, KeyError, RuntimeError])
+    seed = chance.random()
+
+    def reply(count, value):
+        if count > YIELDS_MAX:
+            return Stop()
+        return error(f"thrown {count}") if count == throw_at else int(seed * 1000 * count) % 5
+
+    try:
+        native = run(function, reply, False)
+        fresh = run(function, reply, True)
+        assert fresh.events == native.events, difference("fresh", native.events, fresh.events)
+        expected = without_lines(native.events)
+        everywhere = run(function, reply, True, lambda n: True)
+        assert without_lines(everywhere.events) == expected, difference("restored", expected, without_lines(everywhere.events))
+        for _ in range(2):
+            wanted = chance.random()
+            some = run(function, reply, True, lambda n: (n * 7919 * wanted) % 1 < 0.3)
+            assert without_lines(some.events) == expected, difference("restored at some", expected, without_lines(some.events))
+    finally:
+        roundtrip.MADE.pop(id(function), None)
+
+
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited", "ignore::pytest.PytestUnraisableExceptionWarning", "ignore::SyntaxWarning")
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=PROGRAMS, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
+@given(seed=st.integers(0, 2**32))
+def test_random_program_behaves_as_natively(kind, seed):
+    chance = random.Random(seed)
+    text = Program(chance.randrange, kind).text()
+    note(f"seed {seed}\n{text}")
+    check(text, f"<random {kind} {seed}>", chance)
