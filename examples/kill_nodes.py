@@ -74,6 +74,9 @@ def main(
     cold: Annotated[bool, typer.Option(help="Kill the whole cluster in the middle, and go on with a new one.")] = False,
     keep: Annotated[bool, typer.Option(help="Leave the storage directory for a look.")] = False,
     seed: Annotated[int | None, typer.Option(help="Chooses what is killed and when; default: by chance.")] = None,
+    record: Annotated[
+        Path | None, typer.Option(help="File for what was done to the cluster, with times, as JSON.")
+    ] = None,
 ) -> None:
     """Index a source tree while nodes are killed, and lose nothing."""
     root = input or Path(sysconfig.get_path("stdlib"))
@@ -86,7 +89,7 @@ def main(
     console.print(f"Indexing {len(paths)} files under {root}; checkpoints in {storage}")
     cluster = LocalCluster(nodes)
     try:
-        problems = run(cluster, paths, storage, journal, cold=cold, seed=seed)
+        problems = run(cluster, paths, storage, journal, cold=cold, seed=seed, record=record)
     except KeyboardInterrupt:
         console.print("[yellow]Interrupted: the cluster is being stopped.[/]")
         problems = ["interrupted"]
@@ -102,14 +105,21 @@ def main(
 
 
 def run(
-    cluster: LocalCluster, paths: list[str], storage: Path, journal: Path, *, cold: bool, seed: int | None
+    cluster: LocalCluster,
+    paths: list[str],
+    storage: Path,
+    journal: Path,
+    *,
+    cold: bool,
+    seed: int | None,
+    record: Path | None,
 ) -> list[str]:
     began = time.monotonic()
     with console.status("Starting a head and the nodes, each a raylet of its own …"):
         cluster.start()
         ready = ray_durable.init(str(storage))
     console.print(f"Metrics while this runs: http://{ready['metrics']}/metrics")
-    with Progress() as progress:
+    with Progress(record) as progress:
         streams = start_all(paths, journal)
         if cold:
             wait_for(streams, progress, until=0.4)

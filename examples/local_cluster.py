@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import random
 import signal
@@ -36,6 +37,7 @@ class LocalCluster:
 
     def start(self) -> None:
         """Start all nodes and connect this process."""
+        logging.getLogger("ray").setLevel(logging.ERROR)
         head = {"num_cpus": 2, "include_dashboard": False, "object_store_memory": STORE_BYTES}
         self.cluster = Cluster(initialize_head=True, head_node_args=head)
         self.nodes = [self.add() for _ in range(self.count)]

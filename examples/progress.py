@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import deque
 from pathlib import Path
@@ -25,7 +26,9 @@ TOLD = {"detected", "sealed", "recovered", "host_ready", "draining", "drained", 
 class Progress:
     """What runs where and what happened, asked of the controller every second."""
 
-    def __init__(self) -> None:
+    def __init__(self, record: Path | None = None) -> None:
+        self.record = record
+        self.done: list[dict[str, Any]] = []
         self.began = time.time()
         self.live = Live(console=console, refresh_per_second=4, transient=False)
         self.events: list[dict[str, Any]] = []
@@ -45,8 +48,13 @@ class Progress:
 
     def __exit__(self, *failure: object) -> None:
         self.live.stop()
+        if self.record is not None:
+            self.record.write_text(json.dumps(self.done, indent=1))
 
     def note(self, text: str, at: float | None = None) -> None:
+        """Show a line; without a time it is about what the demo itself does, which is recorded."""
+        if at is None:
+            self.done.append({"time": time.time(), "text": text})
         self.lines.append(f"{(at or time.time()) - self.began:7.2f} s  {text}")
 
     def killed(self, host: str, text: str) -> None:
@@ -58,8 +66,8 @@ class Progress:
         self.seen = 0
 
     def update(self, finished: int, total: int) -> None:
-        """Ask the controller, at most once a second, and show what it says."""
-        if time.time() - self.asked < EVERY_S:
+        """Ask the controller, at most once a second and at the end, and show what it says."""
+        if time.time() - self.asked < EVERY_S and finished < total:
             return
         self.asked = time.time()
         client = connected("the demo")

@@ -75,7 +75,7 @@ def choose(demands: Demands, hosts: Iterable[HostView], extra: Counter[str] | No
     return best.host
 
 
-def rebalance(hosts: Sequence[HostView], *, slack: float = 0.25, least: int = 4) -> list[Move]:
+def rebalance(hosts: Sequence[HostView], *, slack: float = 0.5, least: int = 4) -> list[Move]:
     """Moves that bring overloaded hosts down to the mean of their environment.
 
     Nothing moves while every host is within `slack` (a share) and `least` (coroutines) of that mean."""
