@@ -23,7 +23,6 @@ from watched_demo import Watched, watched_demo
 OUTPUT = Path(__file__).parent / "demo.svg"
 RATE = "sum by (node) (rate(durable_checkpoints_total[4s]))"
 MIGRATIONS = "sum by (reason) (durable_migrations_total) > 0"
-TAKEOVERS = "sum(durable_takeovers_total)"
 COLORS = ["#4477AA", "#66CCEE", "#228833", "#CCBB44", "#EE6677", "#AA3377", "#BBBBBB"]
 
 
@@ -43,11 +42,22 @@ def draw(run: Watched, output: Path) -> None:
     moves.set_ylabel("coroutines migrated")
     moves.set_xlabel("seconds")
     if moves.lines:
-        moves.legend(frameon=False, loc="upper left")
+        moves.legend(frameon=False, loc="center right")
     for at, text in marks(run):
+        color = "#BB2222" if "SIGKILL" in text else "#555555"
         for axis in (rates, moves):
-            axis.axvline(at, color="#BB2222", linewidth=0.8, linestyle="--")
-        rates.annotate(text, (at, 1.0), xycoords=("data", "axes fraction"), rotation=35, fontsize=7, color="#BB2222")
+            axis.axvline(at, color=color, linewidth=0.8, linestyle="--")
+        rates.annotate(
+            text,
+            (at, 1.0),
+            xycoords=("data", "axes fraction"),
+            rotation=30,
+            rotation_mode="anchor",
+            fontsize=7,
+            color=color,
+        )
+    times = [at for each in found for at, value in zip(*points(each, run), strict=True) if value > 0]
+    moves.set_xlim(0, max(times, default=run.ended - run.began) + 3)
     figure.savefig(output, bbox_inches="tight", metadata={"Date": None})
 
 
@@ -69,13 +79,14 @@ def stacked(axis: Any, series: list[dict[str, Any]], run: Watched) -> None:
 
 
 def marks(run: Watched) -> list[tuple[float, str]]:
-    """When Prometheus saw a takeover: at its first scrape after it."""
-    values = [v for each in run.prometheus.series(TAKEOVERS, run.began, run.ended) for v in each["values"]]
-    found, before = [], 0.0
-    for at, value in values:
-        if value > before:
-            found.append((at - run.began, "takeover" if value == before + 1 else f"{value - before:g} takeovers"))
-        before = max(before, value)
+    """What the demo did to its cluster, and when."""
+    words = {" to all processes of": "", " to host process": " host"}
+    found = []
+    for each in run.done:
+        text = each["text"]
+        for long, short in words.items():
+            text = text.replace(long, short)
+        found.append((each["time"] - run.began, text))
     return found
 
 

@@ -10,9 +10,11 @@ import contextlib
 import json
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.parse
@@ -24,6 +26,7 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 SCRAPE_S = 1
+LIMIT_S = 300.0
 METRICS_LINE = re.compile(r"http://(\S+?)/metrics")
 CONFIG = """\
 global: {{scrape_interval: {scrape}s, scrape_timeout: {scrape}s, evaluation_interval: {scrape}s}}
@@ -91,7 +94,8 @@ class Prometheus:
 class Watched:
     """A run that is over: its output, when it began and ended, and the Prometheus that saw it, still up.
 
-    `scrapes` are texts of `/metrics`, of the controller and of hosts, taken early in the run."""
+    `scrapes` are texts of `/metrics`, of the controller and of hosts, taken early in the run; `done` is what the demo
+    did to its cluster, each with `time` and `text`."""
 
     prometheus: Prometheus
     began: float
@@ -99,15 +103,20 @@ class Watched:
     output: str
     code: int
     scrapes: list[str]
+    done: list[dict[str, Any]]
 
 
 @contextlib.contextmanager
 def watched_demo(directory: Path, arguments: Sequence[str] = ()) -> Iterator[Watched]:
-    """Run `examples/kill_nodes.py` with `arguments` under Prometheus; the block has the finished run."""
+    """Run `examples/kill_nodes.py` with `arguments` under Prometheus; the block has the finished run, interrupted if it
+    took longer than `LIMIT_S`."""
     rules = ROOT / "helm" / "ray-durable" / "rules" / "ray-durable.yaml"
-    command = [sys.executable, "-u", str(ROOT / "examples" / "kill_nodes.py"), *arguments]
+    record = directory / "done.json"
+    command = [sys.executable, "-u", str(ROOT / "examples" / "kill_nodes.py"), "--record", str(record), *arguments]
     demo = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert demo.stdout is not None
+    too_long = threading.Timer(LIMIT_S, demo.send_signal, [signal.SIGINT])
+    too_long.start()
     output: list[str] = []
     prometheus = None
     scrapes: list[str] = []
@@ -122,12 +131,15 @@ def watched_demo(directory: Path, arguments: Sequence[str] = ()) -> Iterator[Wat
                 began = time.time()
                 scrapes = scrape_all(found[1])
         code = demo.wait()
+        too_long.cancel()
         if prometheus is None:
             raise RuntimeError("the demo printed no address of metrics:\n" + "".join(output))
-        yield Watched(prometheus, began, time.time(), "".join(output), code, scrapes)
+        done = json.loads(record.read_text()) if record.exists() else []
+        yield Watched(prometheus, began, time.time(), "".join(output), code, scrapes, done)
     finally:
+        too_long.cancel()
         if demo.poll() is None:
-            demo.terminate()
+            demo.send_signal(signal.SIGINT)  # it stops its cluster, as after Ctrl-C
             demo.wait(60)
         if prometheus is not None:
             prometheus.stop()
