@@ -38,6 +38,7 @@ class Form(enum.IntEnum):
     CHUNKS = 5
     PLAN = 6
     ARCHIVE = 7
+    CODE = 8
 
 
 def wrap(

@@ -132,7 +132,7 @@ class LogReader:
         base_number, revision = max(bases, default=NO_BASE)
         reading = Reading(self.writer, Base(base_number, revision), base_number)
         digest = blake3()
-        if start < base_number:
+        if (base_number, revision) != NO_BASE and (start < base_number or start == 0):
             self.read_base(reading, digest)
         free = first_free(base_number, numbers)
         first = start if base_number <= start <= free else base_number

@@ -52,13 +52,14 @@ def held_logs(recoveries: Iterable[Recovery]) -> set[str]:
     """The logs whose chunks unfinished coroutines in these logs may need, beside their own."""
     held: set[str] = set()
     for recovery in recoveries:
+        here: set[str] = set()
         for coroutine in recovery.coroutines.values():
             if coroutine.terminal is not None:
                 continue
-            held |= coroutine.holds
+            here |= coroutine.holds
             states = [each.state for each in (coroutine.latest, coroutine.checkpoint) if each is not None]
-            held.update(found.writer for state in states for found in find_references(state))
-        held.discard(recovery.writer)
+            here.update(found.writer for state in states for found in find_references(state))
+        held |= here - {recovery.writer}
     return held
 
 

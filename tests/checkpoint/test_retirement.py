@@ -106,5 +106,6 @@ def test_logs_whose_chunks_are_referred_to_are_held():
     new.flush()
     assert held_logs([recover(store, "new")]) == {"old"}
     assert held_logs([recover(store, "old")]) == set()
+    assert held_logs([recover(store, "new"), recover(store, "old")]) == {"old"}
     assert loads(state, Chunks(store, "new")) == b"x" * 100_000
     new.close()

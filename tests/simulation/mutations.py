@@ -1,0 +1,211 @@
+"""Each rule of PROTOCOL.md, broken on purpose. If the simulation cannot tell, it proves nothing about that rule.
+
+`NOT_SIMULATED` says why a rule has no mutation here, and which test stands for it instead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from unittest.mock import patch
+
+from ray_durable.checkpoint import fencing, footer
+from ray_durable.checkpoint.janitor import Janitor
+from ray_durable.checkpoint.moving import Mover
+from ray_durable.checkpoint.reading import LogReader
+from ray_durable.checkpoint.recovery import Fold
+from ray_durable.checkpoint.retirement import MayGo, Needed
+from tests.simulation.faults import Bucket
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """A broken rule: patches to apply, or the name of a habit of the simulated shells."""
+
+    rule: str
+    name: str
+    patches: tuple[Callable, ...] = ()
+    habit: str = ""
+    seeds: tuple[int, ...] = ()
+    """Some that are known to notice it, tried first; any other may do as well."""
+
+    @contextlib.contextmanager
+    def applied(self):
+        with contextlib.ExitStack() as stack:
+            for each in self.patches:
+                stack.enter_context(each())
+            yield frozenset({self.habit}) if self.habit else frozenset()
+
+    def __str__(self):
+        return f"rule {self.rule}: {self.name}"
+
+
+def swapped(target, new):
+    """`new` in place of what `target` names, below the checkpoint package unless it says otherwise."""
+    return lambda: patch(target if target.startswith("tests.") else f"ray_durable.checkpoint.{target}", new)
+
+
+def highest_number(base, numbers):
+    return max(numbers, default=base - 1) + 1
+
+
+def read_past_gaps(self, start):
+    """Every listed segment counts, whatever is missing below it."""
+    reading = honest_read(self, start)
+    if not reading.fenced:
+        _, numbers = self.list()
+        for number in sorted(n for n in numbers if n > reading.length):
+            data = self.fetch(f"logs/{self.writer}/{number:016d}")
+            if data is not None:
+                self.add(reading, footer.blake3(), f"logs/{self.writer}/{number:016d}", data)
+    return reading
+
+
+honest_read = LogReader.read
+
+
+def exists_means_ours(failed, found, damaged, nonce):
+    return fencing.Written() if not failed or found is not None else fencing.TryAgain()
+
+
+def nothing_there_means_done(failed, found, damaged, nonce):
+    return fencing.Fenced(found.writer) if failed and found is not None and found.nonce != nonce else fencing.Written()
+
+
+def a_lost_reply_means_done(failed, found, damaged, nonce):
+    return fencing.Written()
+
+
+def replace_silently(self, world, name, data):
+    self.objects[name] = data
+    self.since[name] = world.now
+
+
+honest_add = Fold.add
+
+
+class OldestFold(Fold):
+    """Takes the oldest record of a kind instead of the newest."""
+
+    def add(self, segment, only=None):
+        before = {kind: dict(newest) for kind, newest in self.newest.items()}
+        honest_add(self, segment, only)
+        for kind, newest in self.newest.items():
+            newest.update(before[kind])
+
+
+class ForgetfulFold(Fold):
+    """Drops events that no checkpoint has consumed."""
+
+    def unconsumed(self, id, kind):
+        return []
+
+
+def compact_more_than_is_durable(self):
+    """Believes that what is in flight counts."""
+    progress = self.log.progress
+    durable, progress.durable = progress.durable, progress.next
+    try:
+        return honest_compact(self)
+    finally:
+        progress.durable = max(durable, progress.durable) if progress.durable == progress.next else progress.durable
+
+
+def delete_before_the_base(self, number, old, mover, archived, partitions):
+    """Deletes what the new base will replace before it stands."""
+    from ray_durable.checkpoint.names import part_name, segment_name
+
+    for part in old:
+        self.log.store.delete(part_name(self.log.writer, part.name))
+    for n in range(self.base.number, number):
+        self.log.store.delete(segment_name(self.log.writer, n))
+    return honest_finish(self, number, old, mover, archived, partitions)
+
+
+honest_compact, honest_finish = Janitor.compact, Janitor.finish
+
+
+def no_seal_is_void(number, bases):
+    return False
+
+
+def release_out_of_order(self, number, batch):
+    self.in_flight -= 1
+    self.durable = max(self.durable, number + 1) if number == self.durable else self.durable
+    return [] if self.stopped else [batch]
+
+
+def everything_may_go(log, *, process_gone, held, done):
+    return MayGo() if log.fenced and log.sealed is not None else Needed("it is not sealed")
+
+
+def chunks_hold_nothing(recoveries):
+    return set()
+
+
+def relocate_nothing(self):
+    text = honest_move(self)
+    self.emptied |= {pack for pack in self.known if pack + 1 < self.log.chunks.packs_begun}
+    return text
+
+
+honest_move = Mover.move
+
+MUTATIONS = [
+    Mutation("1", "a sealer takes the highest number", (swapped("sealing.first_free", highest_number),)),
+    Mutation("1", "commits are released out of order", (swapped("commit.Progress.finish", release_out_of_order),)),
+    Mutation("2", "readers look past gaps", (swapped("reading.LogReader.read", read_past_gaps),)),
+    Mutation("3", "what exists is believed to be ours", (swapped("writing.after_create", exists_means_ours),)),
+    Mutation(
+        "3",
+        "any failure is believed to be a success",
+        (swapped("writing.after_create", a_lost_reply_means_done),),
+    ),
+    Mutation(
+        "3",
+        "exists and then not found is believed",
+        (swapped("writing.after_create", nothing_there_means_done),),
+    ),
+    Mutation("4", "the store lets two creates through", (lambda: patch.object(Bucket, "create", replace_silently),)),
+    Mutation("5", "the oldest state counts", (swapped("recovery.Fold", OldestFold),)),
+    Mutation("5", "events that nobody consumed are dropped", (swapped("recovery.Fold", ForgetfulFold),)),
+    Mutation(
+        "6",
+        "what is not durable is compacted",
+        (swapped("janitor.Janitor.compact", compact_more_than_is_durable),),
+    ),
+    Mutation(
+        "6",
+        "segments go before the base stands",
+        (swapped("janitor.Janitor.finish", delete_before_the_base),),
+    ),
+    Mutation(
+        "6",
+        "a sealed log goes before it is adopted",
+        (swapped("tests.simulation.controller.may_retire", everything_may_go),),
+    ),
+    Mutation("7", "a seal below the base counts", (swapped("sealing.seal_is_void", no_seal_is_void),)),
+    Mutation(
+        "7", "chunks that others need go", (swapped("tests.simulation.controller.held_logs", chunks_hold_nothing),)
+    ),
+    Mutation("7", "packs that states need go", (swapped("moving.Mover.move", relocate_nothing),)),
+    Mutation("8", "a repeated call carries a new id", habit="new id per try"),
+    Mutation("9", "a call is answered before it is durable", habit="answer before admitted"),
+    Mutation("10", "a name is free before its holder's end is durable", habit="names free early"),
+    Mutation("11", "a host runs what it has not durably adopted", habit="run before adopted"),
+    Mutation("11", "a host adopts what is planned for another", habit="adopt anything"),
+    Mutation("12", "a plan is replaced while its target lives", habit="replace live plans"),
+    Mutation("11", "a new term ends only those terms that have written", habit="seal listed terms only"),
+    Mutation("15", "senders' marks are forgotten", habit="forget senders"),
+    Mutation("15", "a message is acknowledged before it is durable", habit="acknowledge at once"),
+    Mutation("15", "a host acknowledges for a coroutine that it has not", habit="acknowledge elsewhere"),
+    Mutation("16", "streamed values carry no index of their own", habit="items without index"),
+]
+
+NOT_SIMULATED = {
+    "13": "A lease bounds how long user code runs on after a seal, not what counts: hosts are sealed alive at will.",
+    "14": "Letting go of a frame is the compiler's: tests/compiler.",
+    "17": "ObjectRefs are Ray's: tests/actors.",
+    "18": "Two clusters on one prefix: test_clusters.py.",
+}

@@ -1,0 +1,164 @@
+"""Virtual time, processes and chance: one seed decides everything that happens in a world.
+
+Each thread of a simulated process is a greenlet; it gives way only where it sleeps or asks the store, and the world
+resumes whoever is due next. A process can be killed (its greenlets are never resumed) or stopped for a while (they are
+resumed late, like after SIGSTOP). Blocking code of the real engine runs in here as it is.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections import Counter
+
+from greenlet import GreenletExit, getcurrent, greenlet
+
+
+class Stuck(AssertionError):
+    """The world did not come to rest in time."""
+
+
+class Process:
+    """Something that can die or be stopped, with all its greenlets."""
+
+    def __init__(self, world, name):
+        self.world, self.name = world, name
+        self.alive = True
+        self.stopped_until = 0.0
+
+    def kill(self):
+        self.alive = False
+
+    def stop(self, seconds):
+        self.stopped_until = max(self.stopped_until, self.world.now + seconds)
+
+    def spawn(self, fn, *args, after=0.0):
+        return self.world.spawn(self, fn, *args, after=after)
+
+
+class World:
+    """Time, the queue of what is due, and the dice. `met` counts what has happened, for tests of coverage."""
+
+    def __init__(self, seed):
+        self.seed = seed
+        self.random = random.Random(seed)
+        self.now = 0.0
+        self.queue = []
+        self.ties = 0
+        self.hub = getcurrent()
+        self.met = Counter()
+        self.trace = []
+        self.failures = []
+        self.running = None
+
+    # -- for whoever lives in the world
+
+    def process(self, name):
+        return Process(self, name)
+
+    def spawn(self, process, fn, *args, after=0.0):
+        def run():
+            try:
+                fn(*args)
+            except GreenletExit:
+                raise
+            except Exception as error:
+                self.failures.append(error)
+
+        self.push(after, process, greenlet(run, parent=self.hub))
+
+    def sleep(self, seconds):
+        """Give way; the calling greenlet goes on `seconds` later."""
+        current = getcurrent()
+        assert current is not self.hub, "a callback of the event loop may not block"
+        self.push(seconds, self.running, current)
+        self.hub.switch()
+
+    def push(self, after, process, what):
+        self.ties += 1
+        heapq.heappush(self.queue, (self.now + max(0.0, after), self.ties, process, what))
+
+    def chance(self, probability):
+        return self.random.random() < probability
+
+    def note(self, what, *facts):
+        self.met[what] += 1
+        self.trace.append((round(self.now, 6), what, *facts))
+
+    # -- for the test
+
+    def run(self, until, done=lambda: False):
+        """Let it all happen up to time `until`, or until `done()`."""
+        while self.queue and not done():
+            when, tie, process, what = heapq.heappop(self.queue)
+            if when > until:
+                heapq.heappush(self.queue, (when, tie, process, what))
+                break
+            if not process.alive:
+                continue
+            if process.stopped_until > when:
+                heapq.heappush(self.queue, (process.stopped_until, tie, process, what))
+                continue
+            self.now = max(self.now, when)
+            self.running = process
+            if isinstance(what, greenlet):
+                what.switch()
+            else:
+                what()
+            if self.failures:
+                raise self.failures[0]
+        self.now = max(self.now, until) if not done() else self.now
+
+
+class WorldClock:
+    """The clock of one process: the engine's only door to time and chance."""
+
+    def __init__(self, world):
+        self.world = world
+
+    def now(self):
+        return 1_700_000_000 + self.world.now
+
+    def monotonic(self):
+        return self.world.now
+
+    def sleep(self, seconds):
+        self.world.sleep(seconds)
+
+    def unique(self):
+        return f"{self.world.random.getrandbits(128):032x}"
+
+    def random(self):
+        return self.world.random.random()
+
+
+class Executor:
+    """Where a log's blocking work goes: a greenlet each."""
+
+    def __init__(self, process):
+        self.process = process
+
+    def submit(self, fn, *args):
+        self.process.spawn(fn, *args)
+
+
+class Advanced:
+    """Stands for a log's condition: waiting is looking again after a while."""
+
+    def __init__(self, world):
+        self.world = world
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def notify_all(self):
+        pass
+
+    def wait_for(self, predicate, timeout=None):
+        until = self.world.now + (60 if timeout is None else timeout)
+        while not predicate() and self.world.now < until:
+            self.world.sleep(0.01)
+        return predicate()
