@@ -22,13 +22,14 @@ from ray_durable.actors.fleet import Fleet, HostRecord
 from ray_durable.actors.leader import Leader
 from ray_durable.actors.ledger import Entry
 from ray_durable.actors.membership import Verdict
+from ray_durable.actors.opening import open_metered
 from ray_durable.actors.outcomes import Failure, Value
 from ray_durable.actors.rebuild import Rebuilt, controller_writer, lost_owners, read_logs, rebuild
 from ray_durable.actors.terms import beat, is_replaced, lead_cluster, next_term
 from ray_durable.actors.transfer import Header
+from ray_durable.checkpoint.keys import keys_of
 from ray_durable.checkpoint.log import Log
-from ray_durable.checkpoint.stores import open_store, probe
-from ray_durable.checkpoint.stores.metered import MeteredStore
+from ray_durable.checkpoint.stores import probe
 from ray_durable.clock import SYSTEM_CLOCK
 from ray_durable.config import Settings
 from ray_durable.errors import FencedError, NoSuchCoroutineError
@@ -68,7 +69,7 @@ class Controller:
         settings, clock = self.settings, SYSTEM_CLOCK
         self.event_log = open_event_log("controller", settings, cluster.log_directory())
         self.metrics = Metrics(node=cluster.this_node_id()[:12], host="controller", on=settings.metrics)
-        self.store = store = MeteredStore(await asyncio.to_thread(open_store, settings.storage), self.metrics)
+        self.store = store = await asyncio.to_thread(open_metered, settings, self.metrics)
         await asyncio.to_thread(probe, store)
         self.claim = await asyncio.to_thread(
             lambda: lead_cluster(
@@ -92,7 +93,7 @@ class Controller:
             on_ready=self.host_ready,
             on_change=self.changed.set,
         )
-        rebuilt = rebuild(await asyncio.to_thread(read_logs, store, self.term))
+        rebuilt = rebuild(await asyncio.to_thread(read_logs, store, self.term, keys_of(settings)))
         self.leader = Leader(
             self.term,
             settings,
@@ -119,6 +120,7 @@ class Controller:
             call_soon=loop.call_soon_threadsafe,
             on_durable=lambda tokens: [token() for token in tokens if token is not None],
             on_error=self.log_stopped,
+            keys=keys_of(self.settings),
             metrics=self.metrics,
         )
 

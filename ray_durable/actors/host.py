@@ -25,15 +25,16 @@ from ray_durable.actors.heartbeat import Beater
 from ray_durable.actors.hosted import Leaving
 from ray_durable.actors.mailbox import Message
 from ray_durable.actors.membership import lease_held
+from ray_durable.actors.opening import open_metered
 from ray_durable.actors.outcomes import Finished, Value
 from ray_durable.actors.tally import Tally
 from ray_durable.actors.transfer import Transfer
 from ray_durable.checkpoint.codec import dumps
+from ray_durable.checkpoint.keys import keys_of
 from ray_durable.checkpoint.log import Log
 from ray_durable.checkpoint.names import segment_name
-from ray_durable.checkpoint.stores import open_store
-from ray_durable.checkpoint.stores.metered import MeteredStore
 from ray_durable.clock import SYSTEM_CLOCK
+from ray_durable.compiler.identity import set_policy
 from ray_durable.config import Settings
 from ray_durable.errors import CoroutineCancelled, FencedError, StaleTermError
 from ray_durable.inspection import view_branches
@@ -102,8 +103,9 @@ class Host:
         self.tally = Tally(metrics)
         self.engine = Engine(loop, tally=self.tally, turn_size=self.settings.turn_size, on_finished=self.finished)
         self.engine.allowed = self.allowed
-        store = MeteredStore(open_store(self.settings.storage), metrics)
-        self.engine.before_commit = CodeShelf(store).shelve
+        store, keys = open_metered(self.settings, metrics), keys_of(self.settings)
+        set_policy(self.settings.code_identity)
+        self.engine.before_commit = CodeShelf(store, keys).shelve
         in_flight = self.settings.commits_in_flight if store.remote else 1
         self.engine.log = self.log = Log(
             store,
@@ -113,6 +115,7 @@ class Host:
             on_durable=self.engine.on_durable,
             on_error=self.log_stopped,
             in_flight=in_flight,
+            keys=keys,
             metrics=metrics,
         )
         metrics.coroutines.follow(lambda: len(self.engine.coroutines) - len(self.engine.ready), "waiting")

@@ -232,7 +232,9 @@ class Leader:
 
             return encode_plans(plan_takeover(live, still_owed(debts, facts_in(recovery)), place))
 
-        sealed = await asyncio.to_thread(seal, self.log.store, writer, controller_writer(self.term), plan)
+        sealed = await asyncio.to_thread(
+            seal, self.log.store, writer, controller_writer(self.term), plan, keys=self.log.keys
+        )
         self.events.add("sealed", host=writer, coroutines=len(decode_plans(sealed.plan)))
         return sealed
 

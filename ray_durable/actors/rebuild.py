@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from ray_durable.actors.facts import facts_in, finished_in, newest_transfer
 from ray_durable.actors.ledger import Entry, Ledger
 from ray_durable.actors.ownership import Fact, fold
+from ray_durable.checkpoint.keys import NO_KEYS, Keys
 from ray_durable.checkpoint.names import writers
 from ray_durable.checkpoint.recovery import Recovery, recover
 from ray_durable.checkpoint.sealing import seal
@@ -38,13 +39,13 @@ class Rebuilt:
     damage: list[str] = field(default_factory=list)
 
 
-def read_logs(store: Store, term: int) -> dict[str, Recovery]:
+def read_logs(store: Store, term: int, keys: Keys = NO_KEYS) -> dict[str, Recovery]:
     """Seal the logs of earlier terms, then read every log."""
 
     def read(writer: str) -> Recovery:
         if writer.startswith(CONTROLLER_PREFIX):
-            return seal(store, writer, controller_writer(term), b"{}").recovery
-        return recover(store, writer)
+            return seal(store, writer, controller_writer(term), b"{}", keys=keys).recovery
+        return recover(store, writer, keys=keys)
 
     names = [writer for writer in writers(store) if writer != controller_writer(term)]
     with ThreadPoolExecutor(PARALLEL) as pool:
