@@ -77,8 +77,8 @@ def forward_group(saved: Saved | None) -> None:
     """`forward`, for the clause of an `except*`: the part of the group that it handles was split off just now."""
     forward(saved)
     current = sys.exception()
-    if saved is not None and current is not None and isinstance(saved[0], BaseExceptionGroup):
-        current.__cause__, current.__context__, current.__suppress_context__ = saved[2], saved[3], saved[4]
+    if saved is not None and current is not None and current is not saved[0] and isinstance(current, type(saved[0])):
+        current.__context__ = saved[3]
 
 
 async def closing(generator: Any) -> None:

@@ -39,15 +39,22 @@ def check(text: str, name: str, chance: random.Random) -> None:
         native = run(function, reply, False)
         fresh = run(function, reply, True)
         assert fresh.events == native.events, difference("fresh", native.events, fresh.events)
-        expected = without_lines(native.events)
+        expected = comparable(native.events, text)
         everywhere = run(function, reply, True, lambda n: True)
-        assert without_lines(everywhere.events) == expected, difference("restored", expected, without_lines(everywhere.events))
+        assert comparable(everywhere.events, text) == expected, difference("restored", expected, comparable(everywhere.events, text))
         for _ in range(2):
             wanted = chance.random()
             some = run(function, reply, True, lambda n: (n * 7919 * wanted) % 1 < 0.3)
-            assert without_lines(some.events) == expected, difference("restored at some", expected, without_lines(some.events))
+            assert comparable(some.events, text) == expected, difference("restored at some", expected, comparable(some.events, text))
     finally:
         roundtrip.MADE.pop(id(function), None)
+
+
+def comparable(events, text):
+    """CPython keeps the rest of a group on the stack of `except*`, and with it the traceback and frame of an original:
+    what its loops hold goes only with the next collection, when a restore was in the same process."""
+    events = without_lines(events)
+    return [each for each in events if each[:2] != ("log", "'source closed'")] if "except*" in text else events
 
 
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited", "ignore::pytest.PytestUnraisableExceptionWarning", "ignore::SyntaxWarning")

@@ -71,6 +71,7 @@ class Resume:
         self.context = context
         self.to = context.names.to
         self.steppers: list[str] = []  # variables of this body that hold on to iterators
+        self.around: list[str | None] = []  # names of the pending outcomes of the `try`s around; None for a loop
 
     def let_go(self, since: int, at: ast.AST) -> list[ast.stmt]:
         """For handlers: drop the iterators of the loops that an exception left (see `lifetimes`)."""
@@ -118,6 +119,18 @@ class Resume:
                 found += [located(if_(self.up_to(where[1]), new), statement)] if index < last else new
         return found
 
+    def inside(self, body: list[ast.stmt], outcome: str | None) -> list[ast.stmt]:
+        """The block of a loop, or of a `try` whose pending outcome has this name."""
+        self.around.append(outcome)
+        found = self.block(body)
+        self.around.pop()
+        return found
+
+    def passed_on(self, name: str, way: str) -> list[ast.stmt]:
+        """A way out that is repeated is the pending outcome of all the `try`s that it leaves."""
+        last = -1 if way == "return" else max((i for i, each in enumerate(self.around) if each is None), default=-1)
+        return [assign(outer, load(name)) for outer in self.around[last + 1 :] if outer is not None]
+
     def landing(self, statement: Suspend, before: list[ast.stmt], later: bool) -> ast.stmt:
         # prefix; x = yield v    =>    if _to: _to = 0; x = yield
         #                              else: prefix; _at = 3; x = yield v
@@ -148,7 +161,7 @@ class Resume:
                 return [located(if_(test, self.block(node.body), self.block(node.orelse)), node)]
             case ast.While():
                 test = self.decision(node.test, points_in(node.body), points_in(node.orelse))
-                return [located(ast.While(test, self.block(node.body), self.block(node.orelse)), node)]
+                return [located(ast.While(test, self.inside(node.body, None), self.block(node.orelse)), node)]
             case ast.For():
                 return self.loop(node)
             case ast.With():
@@ -195,7 +208,7 @@ class Resume:
         else:
             passes = ast.IfExp(self.travelling(), ast.Tuple([], ast.Load()), passes)
         take: ast.stmt = located(ast.Assign([node.target], load(item)), node.target)
-        body = self.block([take, *node.body]) if inside else [take, *node.body]  # one guard for all up to the landing
+        body = self.inside([take, *node.body], None) if inside else [take, *node.body]  # one guard for all up to the landing
         items = ast.For(store(item), load(chunk), body, [located(ast.Continue(), node)])
         gone = [located(each, node) for each in clear([chunk, item])]
         orelse = [*gone, *self.block(node.orelse)] if node.orelse else []
@@ -283,10 +296,10 @@ class Resume:
         if self.context.kind == "async_generator":
             ways["return"] = ast.Return(None)
         for way in sorted(leaves_by):
-            choices.append(if_(compare(kind, ast.Eq(), constant(way)), [ways[way]]))
+            choices.append(if_(compare(kind, ast.Eq(), constant(way)), [*self.passed_on(name, way), ways[way]]))
         repeat = [assign(saved, constant(None)), if_(load(name), choices)]
         since = len(self.steppers)
-        body = self.block(node.body)
+        body = self.inside(node.body, name)
         start = compare(load(self.to), ast.GtE(), constant(where[0]))
         body = [located(if_(start, [located(each, node) for each in repeat], body), node)]
         restore = if_(self.travelling(), [ast.Expr(call("forward", load(saved))), *clear([saved])])
