@@ -126,7 +126,7 @@ def run(
             progress.note("SIGKILL to every process of the cluster")
             cluster.kill_everything()
             cluster.start()
-            ray_durable.init(str(storage), takeover=True)
+            ray_durable.init(str(storage))
             progress.begin_again()
             streams, kills = start_all(paths, journal), 0
             refs = wait_for(streams, progress)
