@@ -19,6 +19,7 @@ WORKDIR /src
 RUN pip install --no-cache-dir hatchling==1.27.0
 COPY pyproject.toml README.md LICENSE ./
 COPY ray_durable ray_durable
+COPY examples examples
 RUN pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheels .
 
 # --- The image: Ray's own, and the wheel with what it needs.

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ray_durable.cli import cluster, compiling, doctor, history, storage, top
+from ray_durable.cli import cluster, compiling, demo, doctor, history, storage, top
 
 app = typer.Typer(
     name="ray-durable",
@@ -25,6 +25,7 @@ app.command("send")(cluster.send)
 app.command("cancel")(cluster.cancel)
 app.command("migrate")(cluster.migrate)
 app.command("drain")(cluster.drain)
+app.command("demo")(demo.demo)
 app.command("compile")(compiling.compile_file)
 app.command("doctor")(doctor.doctor)
 app.add_typer(storage.app, name="store")

@@ -56,7 +56,7 @@ def main(storage: str) -> None:
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     cluster.add_node(num_cpus=1)
     ray.init(cluster.address, log_to_driver=False, logging_level="error")
-    ready = ray_durable.init(storage, heartbeat_s=0.2, poll_s=0.2)
+    ready = ray_durable.init(storage, heartbeat_s=0.2, poll_s=0.2, signing_key="ab" * 32)
     for number in range(4):
         ticker.options(name=f"ticker-{number}").remote(0.05)
     for name in ("order-1", "order-2"):

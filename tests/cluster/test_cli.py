@@ -41,6 +41,7 @@ def live(tmp_path_factory):
 def environment(live, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", live["address"])
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    monkeypatch.setenv("RAY_DURABLE_SIGNING_KEY", "ab" * 32)
     yield
     assert not ray.is_initialized(), "a command has not left the cluster"
 
@@ -161,9 +162,18 @@ def test_top_shows_rates_and_events():
 
 
 def test_store_and_doctor_work_beside_a_live_cluster(live):
-    assert run_json("store", "verify", "--storage", live["storage"])["damaged"] == []
+    assert run_json("store", "verify", "--storage", live["storage"])["sound"] is True
     assert run_json("store", "stats", "--storage", live["storage"])["coroutines"]["failed"] == 1
     assert run_json("doctor", "--storage", live["storage"])["findings"]
+    assert "A live cluster works on" in run("store", "clear", "--storage", live["storage"], "--yes", code=1)
+
+
+def test_everything_in_the_logs_is_signed_when_a_key_is_set(live, monkeypatch):
+    found = run_json("store", "stats", "--storage", live["storage"])
+    for log in found["logs"]:
+        assert sum(n for key, n in log["keys"].items() if key) >= log["segments"]
+    monkeypatch.setenv("RAY_DURABLE_SIGNING_KEY", "cd" * 32)
+    assert run_json("store", "verify", "--storage", live["storage"], code=1)["sound"] is False
 
 
 @pytest.mark.parametrize("command", ["show", "inspect", "history", "cancel", "migrate"])
