@@ -98,10 +98,6 @@ class Cluster:
         self.workers.remove(worker)
         return worker.stop(prestop)
 
-    def migrations(self, reason: str) -> int:
-        """Coroutines that went from host to host for this reason."""
-        return int(self.status()["migrations"].get(reason, 0))
-
     def pages(self, monitor: str) -> dict[tuple[str, str], str]:
         """What Prometheus would scrape by a PodMonitor: pages by pod and port, where somebody listens."""
         (spec,) = (

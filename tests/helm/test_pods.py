@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ from tests.helm.schemas import manifests
 
 VALUES = CHART / "ci/shared-volume-values.yaml"
 EXERCISE = CHART / "examples/spot-interruption/exercise.py"
-COROUTINES, STEPS, PAUSE_S = 40, 80, 0.5
+COROUTINES, STEPS, PAUSE_S = 40, 100, 0.5
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(500)]
 
@@ -54,11 +55,27 @@ def exercise(cluster: Cluster) -> Iterator[subprocess.Popen[str]]:
     process.wait()
 
 
+@dataclass(frozen=True)
+class Story:
+    """Two workers stopped while the exercise runs, one after the other, and the controller's word before and after."""
+
+    loads: tuple[int, int]
+    stops: tuple[Stopped, Stopped]
+    migrations: tuple[dict[str, int], ...]
+
+
 @pytest.fixture(scope="module")
-def stopped(cluster: Cluster, exercise: subprocess.Popen[str]) -> tuple[int, Stopped]:
-    """One worker stopped as the kubelet stops a pod: how many coroutines it had, and how it went."""
-    pod, had = cluster.busiest()
-    return had, cluster.stop(pod, prestop=True)
+def story(cluster: Cluster, exercise: subprocess.Popen[str]) -> Story:
+    """The first worker is stopped as the kubelet stops a pod, the second is only sent SIGTERM."""
+    first, first_load = cluster.busiest()
+    before = cluster.status()["migrations"]
+    first_stop = cluster.stop(first, prestop=True)
+    between = cluster.status()["migrations"]
+    second, second_load = cluster.busiest()
+    second_stop = cluster.stop(second, prestop=False)
+    after = cluster.status()["migrations"]
+    assert exercise.poll() is None, "the exercise ended before the second worker was stopped"
+    return Story((first_load, second_load), (first_stop, second_stop), (before, between, after))
 
 
 def test_the_rendered_probes_answer(cluster: Cluster) -> None:
@@ -95,35 +112,34 @@ def test_the_rendered_metrics_ports_answer(cluster: Cluster, exercise: subproces
     assert all("ray_" in page for (_, port), page in ray_pages.items() if port == "metrics")
 
 
-def test_a_worker_that_is_stopped_hands_over_its_coroutines_within_its_grace(
-    cluster: Cluster, stopped: tuple[int, Stopped]
-) -> None:
-    had, outcome = stopped
-    assert had > 0
+def test_a_worker_that_is_stopped_hands_over_its_coroutines_within_its_grace(story: Story) -> None:
+    outcome, load = story.stops[0], story.loads[0]
+    assert load > 0
     assert outcome.prestop_status == 0, outcome.prestop_output
-    timeout_s = int(cluster.head.pod.container["lifecycle"]["preStop"]["exec"]["command"][-1])
-    assert outcome.prestop_s < timeout_s
     assert not outcome.killed
     assert outcome.total_s < outcome.grace_s
-    assert cluster.migrations("node_draining") >= had
+    assert drained(story.migrations[1]) - drained(story.migrations[0]) >= load
 
 
-def test_a_stopped_worker_is_not_taken_for_a_dead_one(cluster: Cluster, stopped: tuple[int, Stopped]) -> None:
-    """Handed over, not recovered: nothing was run twice."""
-    assert cluster.migrations("node_died") == cluster.migrations("host_died") == cluster.migrations("host_hung") == 0
-
-
-def test_sigterm_alone_drains_too_and_every_result_is_right(
-    cluster: Cluster, exercise: subprocess.Popen[str], stopped: tuple[int, Stopped]
-) -> None:
+def test_sigterm_alone_hands_them_over_too(story: Story) -> None:
     """Who stops a container without its preStop hook gives Ray's own drain a chance, which the controller watches."""
-    before = cluster.migrations("node_draining")
-    pod, had = cluster.busiest()
-    assert had > 0
-    outcome = cluster.stop(pod, prestop=False)
+    outcome, load = story.stops[1], story.loads[1]
+    assert load > 0
     assert not outcome.killed
     assert outcome.total_s < outcome.grace_s
-    assert cluster.migrations("node_draining") - before >= had
-    output, _ = exercise.communicate(timeout=200)
+    assert drained(story.migrations[2]) - drained(story.migrations[1]) >= load
+
+
+def drained(migrations: dict[str, int]) -> int:
+    return migrations.get("node_draining", 0)
+
+
+def test_a_stopped_worker_is_not_taken_for_a_dead_one(story: Story) -> None:
+    """Handed over, not recovered: nothing was run twice."""
+    assert not {"node_died", "host_died", "host_hung"} & story.migrations[-1].keys()
+
+
+def test_every_result_is_right_after_all(story: Story, exercise: subprocess.Popen[str]) -> None:
+    output, _ = exercise.communicate(timeout=300)
     assert exercise.returncode == 0, output
     assert f"results: {COROUTINES}, wrong: 0, lost: 0" in output
