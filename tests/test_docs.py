@@ -12,8 +12,8 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
-import click
 import pytest
 import typer.main
 
@@ -21,7 +21,12 @@ from ray_durable.cli.commands import app
 from tests.cluster.live import LiveCluster
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs" / "decisions").glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CHANGELOG.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs" / "decisions").glob("*.md")),
+]
 FENCE = re.compile(r"^([ ]*)```(\w*)$")
 PROMISED = re.compile(r"# → (.*)$")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -120,15 +125,13 @@ def test_the_commands_of_a_page_exist_with_their_options(page):
         check_command(typer.main.get_command(app), words[1:], " ".join(words))
 
 
-def check_command(command: click.Command, words: list[str], shown: str) -> None:
-    """Descend into groups; then every word that begins with a dash is an option, and the arguments are not too many."""
-    while isinstance(command, click.Group) and words and not words[0].startswith("-"):
-        context = click.Context(command)
+def check_command(command: Any, words: list[str], shown: str) -> None:
+    """Go down into groups of commands; of what is left, each word that begins with a dash is an option."""
+    while hasattr(command, "commands") and words and not words[0].startswith("-"):
         for name in words[0].split("|"):
-            found = command.get_command(context, name)
-            assert found is not None, f"{shown}: there is no command {name!r}"
-        command, words = found, words[1:]
-    options = {name for each in command.params if isinstance(each, click.Option) for name in each.opts}
+            assert name in command.commands, f"{shown}: there is no command {name!r}"
+        command, words = command.commands[words[0].split("|")[0]], words[1:]
+    options = {name for each in command.params if each.param_type_name == "option" for name in each.opts}
     for word in words:
         if word.startswith("-"):
             assert word.partition("=")[0] in {*options, "--help", "-h"}, f"{shown}: there is no option {word}"
