@@ -18,7 +18,7 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@
 
-.PHONY: setup demo demo-cold test check format chaos helm helm-docs
+.PHONY: setup demo demo-cold test observe check format chaos helm helm-docs
 setup: $(STAMP)  ## make the virtual environment with the package in it
 
 demo: $(STAMP)  ## the main job: index a source tree while nodes are killed
@@ -27,8 +27,14 @@ demo: $(STAMP)  ## the main job: index a source tree while nodes are killed
 demo-cold: $(STAMP)  ## the main job, with the whole cluster killed in the middle
 	$(BIN)/python examples/kill_nodes.py --cold
 
-test: $(STAMP) check helm  ## lint, types, chart and all tests but the long chaos runs
-	$(BIN)/python -m pytest -m "not chaos" --ignore=tests/helm
+WATCHED := tests/cluster/test_prometheus.py
+
+test: $(STAMP) check  ## lint, types and the tests, those on live clusters included
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not chaos and not cluster" --ignore=tests/helm
+	$(BIN)/python -m pytest -m "cluster and not chaos" --ignore=tests/helm --ignore=$(WATCHED)
+
+observe: $(STAMP)  ## every query of dashboards and alerts, by a real Prometheus that watches the demo
+	$(BIN)/python -m pytest $(WATCHED)
 
 check: $(STAMP)  ## lint and types; changes nothing
 	$(BIN)/ruff check .
