@@ -40,6 +40,13 @@ STRUCTURE: list[Callable[[ast.stmt, Context], list[ast.stmt] | None]] = [edges, 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef
 UNITS_BY_SOURCE: dict[tuple[Source, Mode], Unit] = {}
 HARMLESS = frozenset(name for name in dir(builtins) if callable(getattr(builtins, name))) - {"__import__", "input"}
+# methods that are called often and belong to builtin containers and text: no check of what they are
+BUILTIN_METHODS = frozenset(
+    """append appendleft capitalize casefold decode encode endswith extend format isalnum isalpha isdecimal isdigit
+    isnumeric isspace issubset issuperset items join keys ljust lower lstrip partition popitem popleft removeprefix
+    removesuffix rjust rpartition rsplit rstrip setdefault split splitlines startswith strip swapcase title translate
+    upper values zfill""".split()
+)
 
 
 @dataclass(slots=True, eq=False)
@@ -228,6 +235,8 @@ def calls(scope: Scope, kind: Kind, mode: Mode) -> Callable[[ast.Call], bool]:
             return False  # a helper of ours
         if isinstance(function, ast.Name) and function.id in HARMLESS:
             return function.id in scope.bound or function.id in scope.free
+        if isinstance(function, ast.Attribute) and function.attr in BUILTIN_METHODS:
+            return False
         return not isinstance(function, ast.Constant | ast.JoinedStr)
 
     return may

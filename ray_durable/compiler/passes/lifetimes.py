@@ -10,8 +10,9 @@ from __future__ import annotations
 import ast
 import re
 
-from ray_durable.compiler.passes.build import Suspend, child_blocks, clear, helper, located, try_
+from ray_durable.compiler.passes.build import child_blocks, clear, helper, located, try_
 from ray_durable.compiler.passes.names import Names
+from ray_durable.compiler.passes.yieldpoints import assigned
 
 STACKED = re.compile(r"(it|mgr|v|item)\d+$")
 
@@ -41,18 +42,3 @@ def let_go_at_end(body: list[ast.stmt], names: Names, definition: ast.AST) -> li
 
 def is_stacked(name: str, names: Names) -> bool:
     return STACKED.match(name[len(names.prefix) :]) is not None
-
-
-def assigned(body: list[ast.stmt]) -> list[str]:
-    """The plain names that a block assigns, in order."""
-    found: dict[str, None] = {}
-    stack = list(reversed(body))
-    while stack:
-        statement = stack.pop()
-        if isinstance(statement, ast.Assign):
-            if not isinstance(statement.value, ast.Constant):
-                found |= dict.fromkeys(target.id for target in statement.targets if isinstance(target, ast.Name))
-        elif isinstance(statement, Suspend) and statement.target is not None:
-            found[statement.target] = None
-        stack.extend(child for owner, name in child_blocks(statement) for child in reversed(getattr(owner, name)))
-    return list(found)

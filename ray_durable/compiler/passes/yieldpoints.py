@@ -89,6 +89,55 @@ def number(body: list[ast.stmt], context: Context) -> None:
     ]
 
 
+def assigned(body: list[ast.stmt], constants: bool = False) -> dict[str, None]:
+    """The plain names that a block assigns, in order; `constants`: also those that it only clears."""
+    found: dict[str, None] = {}
+    stack = list(reversed(body))
+    while stack:
+        statement = stack.pop()
+        if isinstance(statement, ast.Assign):
+            if constants or not isinstance(statement.value, ast.Constant):
+                found |= dict.fromkeys(name for target in statement.targets for name in names_in(target))
+        elif isinstance(statement, ast.For):
+            found |= dict.fromkeys(names_in(statement.target))
+        elif isinstance(statement, ast.With):
+            found |= dict.fromkeys(name for item in statement.items for name in names_in(item.optional_vars))
+        elif isinstance(statement, ast.Try | ast.TryStar):
+            found |= dict.fromkeys(handler.name for handler in statement.handlers if handler.name is not None)
+        elif isinstance(statement, Suspend) and statement.target is not None:
+            found[statement.target] = None
+        elif isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef):
+            found[statement.name] = None
+        stack.extend(child for owner, name in child_blocks(statement) for child in reversed(getattr(owner, name)))
+    return found
+
+
+def names_in(target: ast.expr | None) -> list[str]:
+    """The plain names that a target binds."""
+    match target:
+        case ast.Name():
+            return [target.id]
+        case ast.Starred():
+            return names_in(target.value)
+        case ast.Tuple() | ast.List():
+            return [name for element in target.elts for name in names_in(element)]
+    return []
+
+
+def names_read(body: list[ast.stmt]) -> set[str]:
+    """The names that a block reads, nested functions left out."""
+    found: set[str] = set()
+    stack: list[ast.AST] = list(body)
+    while stack:
+        node = stack.pop()
+        if isinstance(node, ast.Name):
+            if isinstance(node.ctx, ast.Load):
+                found.add(node.id)
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            stack.extend(ast.iter_child_nodes(node))
+    return found
+
+
 Live = frozenset[str]
 NOTHING: Live = frozenset()
 
@@ -153,12 +202,14 @@ class Liveness:
         head = after | header
         kept = frozenset([statement.iter.id]) if hasattr(statement, "iterator") else NOTHING  # type: ignore[union-attr]
         bound = self.stored(statement.target) if isinstance(statement, ast.For) else NOTHING
-        for _ in range(2):
-            self.breaks.append(live)
-            self.continues.append(head)
-            head |= self.block_within(statement.body, head, self.escape[-1] | kept) - bound
-            self.breaks.pop()
-            self.continues.pop()
+        # from pass to pass only what was made before the loop stays: no value is carried over a back-edge
+        made_inside = bound.union(assigned(statement.body, constants=True))
+        head |= self.names.intersection(names_read(statement.body)) - made_inside
+        self.breaks.append(live)
+        self.continues.append(head)
+        head |= self.block_within(statement.body, head, self.escape[-1] | kept) - bound
+        self.breaks.pop()
+        self.continues.pop()
         return head
 
     def attempt(self, statement: ast.Try | ast.TryStar, live: Live) -> Live:
@@ -208,15 +259,7 @@ class Liveness:
         return frozenset(found)
 
     def stored(self, target: ast.expr | None) -> Live:
-        """The names that a target binds."""
-        match target:
-            case ast.Name():
-                return frozenset([target.id]) & self.names
-            case ast.Starred():
-                return self.stored(target.value)
-            case ast.Tuple() | ast.List():
-                return frozenset().union(*(self.stored(element) for element in target.elts))
-        return NOTHING
+        return self.names.intersection(names_in(target))
 
     def written(self, statement: ast.stmt) -> Live:
         if isinstance(statement, ast.Assign):
