@@ -37,7 +37,9 @@ def capture(suspended: Any) -> Frame:
             code.co_qualname, code.co_filename, code.co_firstlineno,
         )  # fmt: skip
     if running:
-        raise CaptureError("it is running; capture it when it is suspended", unit.qualname, unit.filename, unit.firstlineno)
+        raise CaptureError(
+            "it is running; capture it when it is suspended", unit.qualname, unit.filename, unit.firstlineno
+        )
     if frame is None:
         return Frame(unit, FINISHED, {})
     return own_frame(suspended, unit, frame, inner)

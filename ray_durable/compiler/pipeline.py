@@ -1,7 +1,8 @@
 """The passes in order, and the two bodies that come out of them.
 
-    source → mangle → unsupported → scopes → introspection → (nested functions) → structure: edges, branches, managers, loops, handlers
-           → statements and expressions → genexps → lifetimes → yieldpoints → fresh | prologue → emit
+    source → mangle → unsupported → scopes → introspection → (nested functions)
+           → structure: edges, branches, managers, loops, handlers → statements and expressions
+           → genexps → lifetimes → yieldpoints → fresh | prologue → emit
 
 The order is the same on every run, so that a resume body compiled later, elsewhere, has the same numbers.
 """
@@ -41,11 +42,11 @@ Definition = ast.FunctionDef | ast.AsyncFunctionDef
 UNITS_BY_SOURCE: dict[tuple[Source, Mode], Unit] = {}
 HARMLESS = frozenset(name for name in dir(builtins) if callable(getattr(builtins, name))) - {"__import__", "input"}
 # methods that are called often and belong to builtin containers and text: no check of what they are
-BUILTIN_METHODS = frozenset(
-    """append appendleft capitalize casefold decode encode endswith extend format isalnum isalpha isdecimal isdigit
-    isnumeric isspace issubset issuperset items join keys ljust lower lstrip partition popitem popleft removeprefix
-    removesuffix rjust rpartition rsplit rstrip setdefault split splitlines startswith strip swapcase title translate
-    upper values zfill""".split()
+BUILTIN_METHODS = frozenset(  # fmt: skip
+    "append appendleft capitalize casefold decode encode endswith extend format isalnum isalpha isdecimal isdigit "
+    "isnumeric isspace issubset issuperset items join keys ljust lower lstrip partition popitem popleft removeprefix "
+    "removesuffix rjust rpartition rsplit rstrip setdefault split splitlines startswith strip swapcase title translate "
+    "upper values zfill".split()  # noqa: SIM905
 )
 
 
@@ -113,11 +114,12 @@ def unit_for(body: Body, source: Source, mode: Mode, print_: str) -> Unit:
     scope = context.scope
     captured_first = scope.parameters[:1] if scope.parameters[:1] and scope.parameters[0] in scope.captured else []
     names = context.names
+    ours = {"at": names.at, "to": names.to, "cells": names.cells, "delegate": names.delegate}
+    name = getattr(body.definition, "called", body.definition.name)
     return Unit(
-        source=source, mode=mode, path=body.path, kind=context.kind, name=getattr(body.definition, "called", body.definition.name), qualname=body.qualname,
+        source=source, mode=mode, path=body.path, kind=context.kind, name=name, qualname=body.qualname,
         firstlineno=body.definition.lineno, parameters=tuple(scope.parameters), variables=scope.variables,
-        own_cells=tuple(scope.captured), free=tuple(sorted(scope.free)),
-        temporaries=held_anywhere(context), names={"at": names.at, "to": names.to, "cells": names.cells, "delegate": names.delegate},
+        own_cells=tuple(scope.captured), free=tuple(sorted(scope.free)), temporaries=held_anywhere(context), names=ours,
         points=tuple(context.points), code=NO_CODE, fingerprint=print_, cells_order=cell_names(context),
         first_parameter=captured_first[0] if captured_first else None,
         build_resume=lambda: build_resume(source, mode, body.path),
@@ -153,7 +155,9 @@ def function_passes(
     names = Names.avoiding({*scope.bound, *scope.used, *scope.free, *scope.globals})
     if mode != "native" and kind == "plain":
         kind = "generator"
-    context = Context(source, mode, kind, names, scope, may_suspend=calls(scope, kind, mode), back_edges=mode == "looping")
+    context = Context(
+        source, mode, kind, names, scope, may_suspend=calls(scope, kind, mode), back_edges=mode == "looping"
+    )
     statements, docstring = without_docstring(definition.body)
     declared = declarations(statements)
     statements = without_declarations(statements)
@@ -263,9 +267,7 @@ def as_generator(body: Body) -> list[ast.stmt]:
 def emit_fresh(body: Body, source: Source, found: Callable[[tuple[int, ...], CodeType], None]) -> CodeType:
     doc = [] if body.docstring is None else [located(ast.Expr(constant(body.docstring)), body.definition)]
     statements = [*doc, *fresh_statements(body)]
-    definition = emit.function(
-        body.definition, statements, body.context.is_async, emit.bare(body.definition.args)
-    )
+    definition = emit.function(body.definition, statements, body.context.is_async, emit.bare(body.definition.args))
     return emit.code_of(definition, source.free, source, body.qualname, found)
 
 
@@ -283,9 +285,7 @@ def emit_resume(body: Body, units: dict[tuple[int, ...], Unit]) -> CodeType:
     context, unit = body.context, units[body.path]
     cells = cell_names(context)
     definition = resume_definition(body, unit)
-    return emit.code_of(
-        definition, cells, unit.source, body.qualname, lambda path, code: register(code, units[path])
-    )
+    return emit.code_of(definition, cells, unit.source, body.qualname, lambda path, code: register(code, units[path]))
 
 
 def resume_definition(body: Body, unit: Unit) -> Definition:
@@ -293,7 +293,9 @@ def resume_definition(body: Body, unit: Unit) -> Definition:
     context = body.context
     names = context.names
     statements = [receive(unit, body.definition), *resume_body(body.statements, context)]
-    assigned = [name for name in cell_names(context) if name in context.scope.captured or name in context.scope.nonlocals]
+    assigned = [
+        name for name in cell_names(context) if name in context.scope.captured or name in context.scope.nonlocals
+    ]
     declared: list[ast.stmt] = [ast.Nonlocal(assigned)] if assigned else []
     shared = sorted(context.scope.globals)
     if shared:
@@ -368,4 +370,3 @@ def declarations(body: list[ast.stmt]) -> list[ast.stmt]:
         for owner, name in child_blocks(statement):
             found += declarations(getattr(owner, name))
     return found
-

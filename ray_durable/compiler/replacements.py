@@ -21,7 +21,7 @@ Callback = Callable[..., Any]
 
 @dataclass(frozen=True, slots=True)
 class Replacement:
-    """What is called instead of a registered callable: in generators `yield from twin(…)`, in async code `coroutine(…)`."""
+    """What is called instead of a registered callable: `yield from twin(…)`, and `coroutine(…)` in async code."""
 
     callable: Any  # keeps its id from being used again
     twin: Callback | None
@@ -69,7 +69,7 @@ def suspending(function: Any) -> Callback | None:
         inner = suspending(function.func)
         return None if inner is None else partial(inner, *function.args, **function.keywords)
     elif kind not in BUILTIN_KINDS and not isinstance(function, type):
-        called = getattr(kind, "__call__", None)
+        called = kind.__dict__.get("__call__")
         inner = suspending(called) if type(called) is FunctionType else None
         if inner is not None:
             return MethodType(inner, function)

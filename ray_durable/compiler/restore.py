@@ -18,7 +18,7 @@ Renewed = dict[int, tuple[Any, Any]]  # by id of what was captured: that, and wh
 def restore(frame: Frame) -> Any:
     """A native generator, coroutine or async generator that stands where `frame` does; no value is copied.
 
-    When `frame.evaluates_again`, the object is given back un-driven: its first step evaluates the foreign operand again.
+    When `frame.evaluates_again`, the object is given back un-driven: its first step evaluates the foreign operand.
     Raises: RestoreError when the frame does not fit its function; nothing was run then.
 
     Example: gen = restore(capture(gen))

@@ -50,8 +50,8 @@ class YieldPoint:
 
 @dataclass(slots=True, eq=False, repr=False)
 class Unit:
-    """One function as compiled. `resume_code` takes: `first_parameter` if any, `variables`, the yield point, a list with
-    the delegate if any, the tuple of cells, `temporaries`."""
+    """One function as compiled. `resume_code` takes: `first_parameter` if any, `variables`, the yield point, a list
+    with the delegate if any, the tuple of cells, `temporaries`."""
 
     source: Source
     mode: Mode
@@ -61,7 +61,9 @@ class Unit:
     qualname: str
     firstlineno: int
     parameters: tuple[str, ...]  # all of the signature's names, in the order of co_varnames
-    variables: tuple[str, ...]  # local variables that live in no cell, parameters first: the order of `resume`'s arguments
+    variables: tuple[
+        str, ...
+    ]  # local variables that live in no cell, parameters first: the order of `resume`'s arguments
     own_cells: tuple[str, ...]  # local variables captured by nested functions
     free: tuple[str, ...]  # variables of the functions around it
     temporaries: tuple[str, ...]  # every name the compiler added, the arguments of `resume` after the variables

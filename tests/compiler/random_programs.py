@@ -6,10 +6,10 @@ import linecache
 from collections.abc import Callable
 from typing import Any
 
-HEADER = '''
+HEADER = """
 from tests.compiler.random_programs import Boom, Manager, AsyncManager, Ticker, source, asource
 from tests.compiler.roundtrip import Step, pause
-'''
+"""
 
 
 class Boom(Exception):
@@ -133,7 +133,9 @@ class Program:
             lambda: f"list(range(9))[{n(d)} % 3:{n(d)} % 9 + 4][0]",
         ]
         if self.kind in ("coroutine", "plain"):
-            options.append(lambda: f"sum([{self.suspend('x')} or 0 for x in range({n(d)} % 3) if {self.suspend('x')} != 1])")
+            options.append(
+                lambda: f"sum([{self.suspend('x')} or 0 for x in range({n(d)} % 3) if {self.suspend('x')} != 1])"
+            )
         return self.one_of(*options)()
 
     def test(self, depth: int) -> str:
@@ -167,13 +169,19 @@ class Program:
             lambda: self.put(indent, self.suspend(n(1))),
             lambda: self.put(indent, f"items[{n(1)} % 3], {self.name()} = {n(1)}, {n(1)}"),
             lambda: self.put(indent, f"items[{n(1)} % 3] += {n(1)}"),
-            lambda: self.put(indent, f"if {self.test(1)}: raise {self.one_of('ValueError', 'KeyError', 'Boom')}({self.label()})"),
+            lambda: self.put(
+                indent, f"if {self.test(1)}: raise {self.one_of('ValueError', 'KeyError', 'Boom')}({self.label()})"
+            ),
             lambda: self.put(indent, f"assert {self.test(1)}, {n(1)}"),
             lambda: self.put(indent, f"log({self.label()}, inner({n(1)}))"),
             lambda: self.put(indent, f"fs.append(lambda: (a, {self.name()}))"),
         ]
         if not in_star:
-            simple.append(lambda: self.put(indent, f"if {self.test(1)}: return" + ("" if self.kind == "async_generator" else f" {n(1)}")))
+            simple.append(
+                lambda: self.put(
+                    indent, f"if {self.test(1)}: return" + ("" if self.kind == "async_generator" else f" {n(1)}")
+                )
+            )
             if in_loop:
                 simple.append(lambda: self.put(indent, f"if {self.test(1)}: {self.one_of('break', 'continue')}"))
         if self.kind == "generator":
@@ -184,9 +192,14 @@ class Program:
             return
         d = depth - 1
         compound: list[Callable[[], None]] = [
-            lambda: self.if_(indent, d, in_loop, in_star), lambda: self.for_(indent, d, in_star), lambda: self.while_(indent, d, in_star),
-            lambda: self.try_(indent, d, in_loop, in_star), lambda: self.try_(indent, d, in_loop, in_star),
-            lambda: self.with_(indent, d, in_loop, in_star), lambda: self.match(indent, d, in_loop, in_star), lambda: self.star(indent, d),
+            lambda: self.if_(indent, d, in_loop, in_star),
+            lambda: self.for_(indent, d, in_star),
+            lambda: self.while_(indent, d, in_star),
+            lambda: self.try_(indent, d, in_loop, in_star),
+            lambda: self.try_(indent, d, in_loop, in_star),
+            lambda: self.with_(indent, d, in_loop, in_star),
+            lambda: self.match(indent, d, in_loop, in_star),
+            lambda: self.star(indent, d),
         ]
         self.one_of(*simple, *compound, *compound)()
 
@@ -202,8 +215,12 @@ class Program:
 
     def for_(self, indent, d, in_star):
         iterable = self.one_of(
-            f"range({self.pick(4)})", f"[{self.number(1)}, {self.number(1)}]", f"source(log, {self.pick(4)})",
-            f"(x + 1 for x in range({self.pick(3)}))", "items", "{1: 2, 3: 4}.items() and [5]",
+            f"range({self.pick(4)})",
+            f"[{self.number(1)}, {self.number(1)}]",
+            f"source(log, {self.pick(4)})",
+            f"(x + 1 for x in range({self.pick(3)}))",
+            "items",
+            "{1: 2, 3: 4}.items() and [5]",
         )
         target = self.one_of(self.name(), self.name(), "items[1]")
         prefix = ""
@@ -253,7 +270,9 @@ class Program:
 
     def match(self, indent, d, in_loop, in_star):
         self.put(indent, f"match ({self.number(1)} % 3, {self.number(1)}):")
-        for case in [f"(0, {self.name()}){self.guard()}", f"(1, q){self.guard()}", f"(q, _) if {self.test(1)}", "_"][: 2 + self.pick(3)]:
+        for case in [f"(0, {self.name()}){self.guard()}", f"(1, q){self.guard()}", f"(q, _) if {self.test(1)}", "_"][
+            : 2 + self.pick(3)
+        ]:
             self.put(indent + 1, f"case {case}:")
             self.block(indent + 2, d, in_loop, in_star)
 
@@ -263,7 +282,10 @@ class Program:
     def star(self, indent, d):
         self.put(indent, "try:")
         self.block(indent + 1, d, False, True)
-        self.put(indent + 1, f"raise ExceptionGroup('g', [ValueError({self.pick(3)}), KeyError(2), Boom(3)][:{1 + self.pick(3)}])")
+        self.put(
+            indent + 1,
+            f"raise ExceptionGroup('g', [ValueError({self.pick(3)}), KeyError(2), Boom(3)][:{1 + self.pick(3)}])",
+        )
         for kind in ["ValueError", "(KeyError, Boom)"][: 1 + self.pick(2)]:
             self.put(indent, f"except* {kind} as eg:")
             self.put(indent + 1, f"log({self.label()}, repr(eg))")

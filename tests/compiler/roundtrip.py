@@ -210,10 +210,16 @@ MADE: dict[int, tuple[Any, Any]] = {}
 
 def durable_of(function: Any) -> Any:
     """The durable form of a program, made once."""
-    return MADE.setdefault(id(function), (function, durable(function)))[1] if id(function) not in MADE else MADE[id(function)][1]
+    return (
+        MADE.setdefault(id(function), (function, durable(function)))[1]
+        if id(function) not in MADE
+        else MADE[id(function)][1]
+    )
 
 
-def run(function: Any, reply: Reply, make_durable: bool, restores: Callable[[int], bool] = lambda n: False, **more: Any) -> Run:
+def run(
+    function: Any, reply: Reply, make_durable: bool, restores: Callable[[int], bool] = lambda n: False, **more: Any
+) -> Run:
     """One run; `make_durable` says whether of the durable function."""
     sys.set_asyncgen_hooks(finalizer=lambda generator: None)  # as under an event loop, nothing is closed on the spot
     kind = kind_of(function)
@@ -242,10 +248,14 @@ def same(function: Any, reply: Reply) -> int:
     assert fresh.events == native.events, difference("fresh", native.events, fresh.events)
     everywhere = run(function, reply, True, lambda n: True)
     expected = without_lines(native.events)
-    assert without_lines(everywhere.events) == expected, difference("restored", expected, without_lines(everywhere.events))
+    assert without_lines(everywhere.events) == expected, difference(
+        "restored", expected, without_lines(everywhere.events)
+    )
     for single in range(min(native.yields, 12) + 1):
         once = run(function, reply, True, lambda n: n == single)
-        assert without_lines(once.events) == expected, difference(f"restored at {single}", expected, without_lines(once.events))
+        assert without_lines(once.events) == expected, difference(
+            f"restored at {single}", expected, without_lines(once.events)
+        )
     return native.yields
 
 
@@ -256,8 +266,8 @@ def without_lines(events: Events) -> Events:
 def difference(what: str, expected: Events, got: Events) -> str:
     for index, (one, other) in enumerate(zip(expected, got)):
         if one != other:
-            return f"{what}: event {index}\n  native  {one}\n  durable {other}\n  before  {expected[max(0, index - 3):index]}"
-    return f"{what}: {len(expected)} events, not {len(got)}: {expected[len(got):] or got[len(expected):]}"
+            return f"{what}: event {index}\n  native  {one}\n  durable {other}\n  before  {expected[max(0, index - 3) : index]}"
+    return f"{what}: {len(expected)} events, not {len(got)}: {expected[len(got) :] or got[len(expected) :]}"
 
 
 def scripts(yields: int) -> Iterator[Reply]:

@@ -12,7 +12,9 @@ PROGRAMS = [
     pytest.param(function, id=f"{module.__name__.rpartition('.')[2]}.{name}")
     for module in MODULES
     for name, function in inspect.getmembers(module, inspect.isfunction)
-    if function.__module__ == module.__name__ and list(inspect.signature(function).parameters) in (["log"], ["log", "rest", "key", "more"]) and "__durable__" not in vars(function)
+    if function.__module__ == module.__name__
+    and list(inspect.signature(function).parameters) in (["log"], ["log", "rest", "key", "more"])
+    and "__durable__" not in vars(function)
 ]
 
 

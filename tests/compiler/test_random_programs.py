@@ -41,11 +41,15 @@ def check(text: str, name: str, chance: random.Random) -> None:
         assert fresh.events == native.events, difference("fresh", native.events, fresh.events)
         expected = comparable(native.events, text)
         everywhere = run(function, reply, True, lambda n: True)
-        assert comparable(everywhere.events, text) == expected, difference("restored", expected, comparable(everywhere.events, text))
+        assert comparable(everywhere.events, text) == expected, difference(
+            "restored", expected, comparable(everywhere.events, text)
+        )
         for _ in range(2):
             wanted = chance.random()
             some = run(function, reply, True, lambda n: (n * 7919 * wanted) % 1 < 0.3)
-            assert comparable(some.events, text) == expected, difference("restored at some", expected, comparable(some.events, text))
+            assert comparable(some.events, text) == expected, difference(
+                "restored at some", expected, comparable(some.events, text)
+            )
     finally:
         roundtrip.MADE.pop(id(function), None)
 
@@ -57,7 +61,9 @@ def comparable(events, text):
     return [each for each in events if each[:2] != ("log", "'source closed'")] if "except*" in text else events
 
 
-@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited", "ignore::pytest.PytestUnraisableExceptionWarning", "ignore::SyntaxWarning")
+@pytest.mark.filterwarnings(
+    "ignore:coroutine .* was never awaited", "ignore::pytest.PytestUnraisableExceptionWarning", "ignore::SyntaxWarning"
+)
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=PROGRAMS, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
 @given(seed=st.integers(0, 2**32))

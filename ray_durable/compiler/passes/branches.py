@@ -9,7 +9,18 @@ from __future__ import annotations
 
 import ast
 
-from ray_durable.compiler.passes.build import assign, call, clear, compare, constant, if_, load, located, not_, while_true
+from ray_durable.compiler.passes.build import (
+    assign,
+    call,
+    clear,
+    compare,
+    constant,
+    if_,
+    load,
+    located,
+    not_,
+    while_true,
+)
 from ray_durable.compiler.passes.yieldpoints import Context, suspends
 
 

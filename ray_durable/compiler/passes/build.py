@@ -12,7 +12,9 @@ from typing import Any, Literal, TypeVar
 
 PointKind = Literal["yield", "from", "await"]
 Node = TypeVar("Node", bound=ast.AST)
-HELPER_MARK = "\N{SINGLE LEFT-POINTING ANGLE QUOTATION MARK}ray_durable helper\N{SINGLE RIGHT-POINTING ANGLE QUOTATION MARK} "
+HELPER_MARK = (
+    "\N{SINGLE LEFT-POINTING ANGLE QUOTATION MARK}ray_durable helper\N{SINGLE RIGHT-POINTING ANGLE QUOTATION MARK} "
+)
 
 
 class Suspend(ast.stmt):
@@ -52,7 +54,7 @@ def constant(value: Any) -> ast.Constant:
 
 
 def helper(name: str) -> ast.expr:
-    """A reference to a function of `support`, compiled to one LOAD_CONST (`emit` puts the object in the code's constants).
+    """A reference to a function of `support`, compiled to one LOAD_CONST; `emit` puts the object there.
 
     `X if True else None` is what the compiler folds to X without the warning that it has for calls of a constant.
     """

@@ -18,7 +18,9 @@ from ray_durable.compiler.unit import Source
 Definition = ast.FunctionDef | ast.AsyncFunctionDef
 Found = Callable[[tuple[int, ...], CodeType], None]
 
-NESTED_MARK = "\N{SINGLE LEFT-POINTING ANGLE QUOTATION MARK}ray_durable unit\N{SINGLE RIGHT-POINTING ANGLE QUOTATION MARK} "
+NESTED_MARK = (
+    "\N{SINGLE LEFT-POINTING ANGLE QUOTATION MARK}ray_durable unit\N{SINGLE RIGHT-POINTING ANGLE QUOTATION MARK} "
+)
 FUTURE_FLAGS = 0x1FE0000  # every `from __future__` flag of co_flags
 SEPARATOR = "\0"
 ROOT = "ray_durable function"  # no name that code could refer to
@@ -30,9 +32,7 @@ def mark(path: tuple[int, ...], name: str, docstring: str | None) -> ast.stmt:
     return ast.Expr(constant(SEPARATOR.join(words)))
 
 
-def function(
-    definition: Definition, body: Sequence[ast.stmt], is_async: bool, parameters: ast.arguments
-) -> Definition:
+def function(definition: Definition, body: Sequence[ast.stmt], is_async: bool, parameters: ast.arguments) -> Definition:
     """A definition with this body, bare of decorators, defaults and annotations: those of the original are kept."""
     kind = ast.AsyncFunctionDef if is_async else ast.FunctionDef
     new = located(kind(definition.name, parameters, list(body) or [ast.Pass()], []), definition)

@@ -17,132 +17,17 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable
 
-from ray_durable.compiler.passes.build import Suspend, assign, call, constant, if_, load, located, not_
+from ray_durable.compiler.passes.build import Suspend, assign, call, constant, if_, load, located
 from ray_durable.compiler.passes.comprehensions import inlined
-from ray_durable.compiler.passes.yieldpoints import Context, any_suspends, suspends
+from ray_durable.compiler.passes.conditions import Conditions
+from ray_durable.compiler.passes.operands import Spread
+from ray_durable.compiler.passes.yieldpoints import suspends
 
 MADE_ONCE = (ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
-Lower = Callable[[list[ast.stmt]], list[ast.stmt]]
-Targets = ast.Attribute | ast.Subscript
 
 
-class Spread(ast.expr):
-    """`**value` in a display or call, among the operands that are evaluated in order."""
-
-    _fields = ("value",)
-
-    def __init__(self, value: ast.expr) -> None:
-        super().__init__()
-        self.value = value
-        located(self, value)
-
-
-class Flatten:
-    """Lowers the expressions of one statement; `out` collects the statements that come before it."""
-
-    def __init__(self, context: Context, lower: Lower, at: ast.AST) -> None:
-        self.context = context
-        self.lower = lower
-        self.at = at
-        self.out: list[ast.stmt] = []
-        self.made: dict[str, None] = {}
-
-    # ---- where statements go -----------------------------------------------------------------------------------------
-    def emit(self, statement: ast.stmt, at: ast.AST | None = None) -> None:
-        self.out.append(located(statement, at or self.at))
-
-    def inside(self, produce: Callable[[], None]) -> list[ast.stmt]:
-        """The statements that `produce` emits, as a block of their own."""
-        outer, self.out = self.out, []
-        produce()
-        block, self.out = self.out, outer
-        return block
-
-    def new(self) -> str:
-        name = self.context.names.value()
-        self.made[name] = None
-        return name
-
-    def suspends(self, node: ast.expr | None) -> bool:
-        return node is not None and suspends(node, self.context)
-
-    # ---- values ------------------------------------------------------------------------------------------------------
-    def value(self, node: ast.expr) -> ast.expr:
-        """An expression for the value of `node` that cannot suspend, to be evaluated next, and once."""
-        if not self.suspends(node):
-            return node
-        handler = getattr(self, "value_" + type(node).__name__, None)
-        assert handler is not None, f"no lowering for {ast.dump(node)}"
-        result: ast.expr = handler(node)
-        return result
-
-    def keep(self, node: ast.expr) -> ast.expr:
-        """Evaluate `node` now; the expression for its value stays good over the yield points that follow."""
-        if isinstance(node, ast.Slice):
-            bounds = [bound or constant(None) for bound in (node.lower, node.upper, node.step)]
-            node = located(call("slice", *self.values(bounds)), node)
-        value = self.value(node)
-        if isinstance(value, ast.Constant) or (isinstance(value, ast.Name) and value.id in self.made):
-            return value
-        name = self.new()
-        self.emit(assign(name, value), node)
-        return located(load(name), node)
-
-    def values(self, nodes: list[ast.expr]) -> list[ast.expr]:
-        """Lower operands that are evaluated from left to right, right before the operation on them."""
-        last = max((index for index, node in enumerate(nodes) if self.suspends(node)), default=-1)
-        found: list[ast.expr] = []
-        for index, node in enumerate(nodes):
-            if index > last:
-                found.append(node.value if isinstance(node, Spread) else node)
-            elif isinstance(node, ast.Starred):
-                found.append(self.starred(node, index < last))
-            elif isinstance(node, Spread):
-                found.append(self.spread(node, index < last))
-            else:
-                found.append(self.keep(node) if index < last else self.value(node))
-        return found
-
-    def starred(self, node: ast.Starred, keep: bool) -> ast.expr:
-        # *a, (yield)   =>   _v1 = [*a]; *_v1, (yield)        `a` is run through at its place
-        value = self.value(node.value)
-        if keep:
-            value = self.keep(located(ast.List([located(ast.Starred(value, ast.Load()), node)], ast.Load()), node))
-        return located(ast.Starred(value, ast.Load()), node)
-
-    def spread(self, node: Spread, keep: bool) -> ast.expr:
-        # {**m, k: (yield)}   =>   _v1 = {**m}; {**_v1, …}
-        value = self.value(node.value)
-        return self.keep(located(ast.Dict([None], [value]), node)) if keep else value
-
-    def test(self, node: ast.expr) -> ast.expr:
-        """Like `value`, for an expression whose truth is asked for: each operand is asked once, as CPython does it."""
-        if not self.suspends(node):
-            return node
-        match node:
-            case ast.BoolOp():
-                return self.test_all(node, node.values)
-            case ast.UnaryOp(op=ast.Not()):
-                return located(not_(self.test(node.operand)), node)
-            case ast.Compare() if len(node.ops) > 1:
-                return self.chain(node, asks_truth=True)
-            case ast.IfExp():
-                return self.choice(node, self.test)
-        return self.value(node)
-
-    def test_all(self, node: ast.BoolOp, operands: list[ast.expr]) -> ast.expr:
-        # a and b   =>   _v1 = False; if a: _v1 = b           a or b   =>   _v1 = True; if not a: _v1 = b
-        if len(operands) == 1:
-            return self.test(operands[0])
-        first = self.test(operands[0])
-        if not any_suspends(operands[1:], self.context):
-            return located(ast.BoolOp(node.op, [first, *operands[1:]]), node)
-        result = self.new()
-        is_and = isinstance(node.op, ast.And)
-        more = self.inside(lambda: self.emit(assign(result, self.test_all(node, operands[1:]))))
-        self.emit(if_(first, more, [located(assign(result, constant(False)), node)])
-                  if is_and else if_(first, [located(assign(result, constant(True)), node)], more))
-        return load(result)
+class Flatten(Conditions):
+    """Lowers the expressions of one statement, each kind in its way."""
 
     # ---- each kind of expression -------------------------------------------------------------------------------------
     def suspend(self, kind: str, operand: ast.expr | None, at: ast.AST) -> ast.expr:
@@ -174,64 +59,6 @@ class Flatten:
         self.emit(ast.Assign([ast.Name(name, ast.Store()), node.target], value), node)
         return load(name)
 
-    def value_BoolOp(self, node: ast.BoolOp) -> ast.expr:
-        # a and b           =>   _v1 = a; if _v1: _v1 = b
-        # (a and b) or c asks for the truth of a false a twice, as the language says and 3.12 does; 3.11 threads its jumps
-        result = self.new()
-
-        def operand(index: int) -> None:
-            self.emit(assign(result, self.value(node.values[index])), node.values[index])
-            if index + 1 < len(node.values):
-                more = self.inside(lambda: operand(index + 1))
-                self.emit(if_(load(result) if isinstance(node.op, ast.And) else not_(load(result)), more), node)
-
-        operand(0)
-        return located(load(result), node)
-
-    def value_IfExp(self, node: ast.IfExp) -> ast.expr:
-        return self.choice(node, self.value)
-
-    def choice(self, node: ast.IfExp, lower: Callable[[ast.expr], ast.expr]) -> ast.expr:
-        # a if t else b   =>   if t: _v1 = a
-        #                      else: _v1 = b
-        test = self.test(node.test)
-        if not self.suspends(node.body) and not self.suspends(node.orelse):
-            return located(ast.IfExp(test, node.body, node.orelse), node)
-        result = self.new()
-        then, otherwise = (
-            self.inside(lambda branch=branch: self.emit(assign(result, lower(branch)), branch))  # type: ignore[misc]
-            for branch in (node.body, node.orelse)
-        )
-        self.emit(if_(test, then, otherwise), node)
-        return located(load(result), node)
-
-    def value_Compare(self, node: ast.Compare) -> ast.expr:
-        if len(node.ops) == 1:
-            left, right = self.values([node.left, node.comparators[0]])
-            return located(ast.Compare(left, node.ops, [right]), node)
-        return self.chain(node, asks_truth=False)
-
-    def chain(self, node: ast.Compare, asks_truth: bool) -> ast.expr:
-        # a < b < c   =>   _v1 = a; _v2 = b; _v3 = _v1 < _v2; if _v3: _v3 = _v2 < c
-        result = self.new()
-
-        def link(left: ast.expr, index: int) -> None:
-            last = index + 1 == len(node.ops)
-            right = self.value(node.comparators[index]) if last else self.keep(node.comparators[index])
-            compared = located(ast.Compare(left, [node.ops[index]], [right]), node)
-            if last:
-                self.emit(assign(result, compared), node)
-                return
-            more = self.inside(lambda: link(right, index + 1))
-            if asks_truth:
-                self.emit(if_(compared, more, [located(assign(result, constant(False)), node)]), node)
-            else:
-                self.emit(assign(result, compared), node)
-                self.emit(if_(load(result), more), node)
-
-        link(self.keep(node.left), 0)
-        return located(load(result), node)
-
     def value_BinOp(self, node: ast.BinOp) -> ast.expr:
         left, right = self.values([node.left, node.right])
         return located(ast.BinOp(left, node.op, right), node)
@@ -252,7 +79,9 @@ class Flatten:
             bounds = [bound for bound in (node.slice.lower, node.slice.upper, node.slice.step) if bound is not None]
             value, *lowered = self.values([node.value, *bounds])
             rest = iter(lowered)
-            parts = [next(rest) if b is not None else None for b in (node.slice.lower, node.slice.upper, node.slice.step)]
+            parts = [
+                next(rest) if b is not None else None for b in (node.slice.lower, node.slice.upper, node.slice.step)
+            ]
             return value, located(ast.Slice(*parts), node.slice)
         value, index = self.values([node.value, node.slice])
         return value, index
@@ -342,7 +171,7 @@ class Flatten:
         """Whether more than the first iterable, which belongs to the scope around, can suspend."""
         elements = [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]
         later: list[ast.AST] = [*node.generators[1:], *node.generators[0].ifs, node.generators[0].target, *elements]
-        return any([suspends(part, self.context) for part in later])
+        return any(suspends(part, self.context) for part in later)
 
     # ---- calls -------------------------------------------------------------------------------------------------------
     def call_parts(self, node: ast.Call) -> tuple[ast.expr, list[ast.expr], list[ast.keyword]]:

@@ -100,7 +100,9 @@ def definition(node: ast.GeneratorExp, name: str, context: Context) -> Definitio
     awaits = any(isinstance(inner, ast.Await) for inner in ast.walk(node.elt))
     for index in reversed(range(len(node.generators))):
         clause = node.generators[index]
-        awaits = awaits or bool(clause.is_async) or any(isinstance(i, ast.Await) for c in clause.ifs for i in ast.walk(c))
+        awaits = (
+            awaits or bool(clause.is_async) or any(isinstance(i, ast.Await) for c in clause.ifs for i in ast.walk(c))
+        )
         for condition in reversed(clause.ifs):
             body = [located(if_(condition, body), condition)]
         iterable = clause.iter if index else located(load(FIRST), clause.iter)
@@ -108,7 +110,10 @@ def definition(node: ast.GeneratorExp, name: str, context: Context) -> Definitio
         loop = ast.AsyncFor if clause.is_async else ast.For
         body = [located(loop(clause.target, iterable, body, []), node)]
     outer = sorted({inner.target.id for inner in ast.walk(node) if isinstance(inner, ast.NamedExpr)})
-    for declaration, chosen in ((ast.Global, context.scope.globals), (ast.Nonlocal, set(outer) - context.scope.globals)):
+    for declaration, chosen in (
+        (ast.Global, context.scope.globals),
+        (ast.Nonlocal, set(outer) - context.scope.globals),
+    ):
         if names := [each for each in outer if each in chosen]:
             body.insert(0, located(declaration(names), node))
     arguments = ast.arguments([], [ast.arg(FIRST)], None, [], [], None, [])

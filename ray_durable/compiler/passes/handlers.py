@@ -113,7 +113,8 @@ def name_outcome(node: ast.Try | ast.TryStar, context: Context) -> ast.Try:
         attempt.prepared = isinstance(node, ast.Try)  # type: ignore[union-attr]
         inner = [at(attempt)]
     caught = located(
-        ast.ExceptHandler(helper("BaseException"), error, [at(outcome(name, "raise", load(error))), at(ast.Raise())]), node
+        ast.ExceptHandler(helper("BaseException"), error, [at(outcome(name, "raise", load(error))), at(ast.Raise())]),
+        node,
     )
     attempted = at(try_(inner, [caught]))
     forget = at(try_(node.finalbody, [], [], [at(each) for each in clear([name])]))
@@ -182,4 +183,3 @@ class Outcomes:
             case ast.Continue() if not in_loop:
                 return [located(outcome(self.name, "continue"), statement), statement]
         return None
-

@@ -1,6 +1,6 @@
 """`locals()`, `vars()` and `dir()` show the user's variables, not the compiler's.
 
-    locals()    =>    users(locals(), "_")          where the name is the builtin
+locals()    =>    users(locals(), "_")          where the name is the builtin
 """
 
 from __future__ import annotations

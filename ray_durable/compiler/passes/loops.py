@@ -9,7 +9,19 @@ from __future__ import annotations
 
 import ast
 
-from ray_durable.compiler.passes.build import assign, call, clear, constant, helper, if_, load, located, store, try_, while_true
+from ray_durable.compiler.passes.build import (
+    assign,
+    call,
+    clear,
+    constant,
+    helper,
+    if_,
+    load,
+    located,
+    store,
+    try_,
+    while_true,
+)
 from ray_durable.compiler.passes.yieldpoints import Context, any_suspends, suspends
 
 
@@ -74,4 +86,3 @@ def asynchronous(node: ast.AsyncFor, context: Context) -> list[ast.stmt]:
     drop = [located(each, node) for each in clear([item])]
     loop = located(while_true([attempt, take, *drop, *node.body]), node)
     return [first, *before, loop, *(located(each, node) for each in clear([iterator])), *after]
-

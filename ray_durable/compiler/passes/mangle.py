@@ -1,6 +1,6 @@
 """Private names: `__x` inside a class means `_Class__x`.
 
-A definition is compiled outside its class, so CPython would not know. Class bodies inside the definition are left to it.
+A definition is compiled outside its class, so CPython would not know. Class bodies inside it are left to CPython.
 """
 
 from __future__ import annotations
@@ -50,4 +50,3 @@ class Mangle(ast.NodeVisitor):
                 return
         for child in ast.iter_child_nodes(node):
             self.visit(child)
-

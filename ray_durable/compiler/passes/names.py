@@ -5,7 +5,25 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-WORDS = ("at", "to", "cells", "delegate", "it", "mgr", "v", "exc", "out", "saved", "chunk", "item", "step", "case", "done", "fn", "due")
+WORDS = (
+    "at",
+    "to",
+    "cells",
+    "delegate",
+    "it",
+    "mgr",
+    "v",
+    "exc",
+    "out",
+    "saved",
+    "chunk",
+    "item",
+    "step",
+    "case",
+    "done",
+    "fn",
+    "due",
+)
 RESERVED = re.compile(rf"({'|'.join(WORDS)})\d*$")
 
 

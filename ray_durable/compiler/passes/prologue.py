@@ -46,8 +46,10 @@ def unbind(context: Context) -> ast.stmt:
     #     if x is UNBOUND: del x
     to = context.names.to
     body: list[ast.stmt] = [assign(to, ast.UnaryOp(ast.USub(), load(to)))]
-    for name in context.scope.variables:
-        body.append(if_(compare(load(name), ast.Is(), helper("UNBOUND")), [ast.Delete([ast.Name(name, ast.Del())])]))
+    body += [
+        if_(compare(load(name), ast.Is(), helper("UNBOUND")), [ast.Delete([ast.Name(name, ast.Del())])])
+        for name in context.scope.variables
+    ]
     return if_(compare(load(to), ast.Lt(), constant(0)), body)
 
 
@@ -208,11 +210,15 @@ class Resume:
         else:
             passes = ast.IfExp(self.travelling(), ast.Tuple([], ast.Load()), passes)
         take: ast.stmt = located(ast.Assign([node.target], load(item)), node.target)
-        body = self.inside([take, *node.body], None) if inside else [take, *node.body]  # one guard for all up to the landing
+        body = (
+            self.inside([take, *node.body], None) if inside else [take, *node.body]
+        )  # one guard for all up to the landing
         items = ast.For(store(item), load(chunk), body, [located(ast.Continue(), node)])
         gone = [located(each, node) for each in clear([chunk, item])]
         orelse = [*gone, *self.block(node.orelse)] if node.orelse else []
-        chunks = ast.For(store(chunk), located(passes, iterator), [located(items, node), located(ast.Break(), node)], orelse)
+        chunks = ast.For(
+            store(chunk), located(passes, iterator), [located(items, node), located(ast.Break(), node)], orelse
+        )
         return [located(chunks, node), *gone]
 
     def managed(self, node: ast.With) -> list[ast.stmt]:
@@ -295,8 +301,10 @@ class Resume:
         ways: dict[str, ast.stmt] = {"return": ast.Return(value), "break": ast.Break(), "continue": ast.Continue()}
         if self.context.kind == "async_generator":
             ways["return"] = ast.Return(None)
-        for way in sorted(leaves_by):
-            choices.append(if_(compare(kind, ast.Eq(), constant(way)), [*self.passed_on(name, way), ways[way]]))
+        choices += [
+            if_(compare(kind, ast.Eq(), constant(way)), [*self.passed_on(name, way), ways[way]])
+            for way in sorted(leaves_by)
+        ]
         repeat = [assign(saved, constant(None)), if_(load(name), choices)]
         since = len(self.steppers)
         body = self.inside(node.body, name)

@@ -11,7 +11,8 @@ import ast
 from collections.abc import Callable
 
 from ray_durable.compiler.passes.build import Suspend, assign, child_blocks, clear, load, located
-from ray_durable.compiler.passes.expressions import Flatten, Lower, replace_defaults
+from ray_durable.compiler.passes.expressions import Flatten, replace_defaults
+from ray_durable.compiler.passes.operands import Lower
 from ray_durable.compiler.passes.yieldpoints import Context, suspends
 
 

@@ -10,12 +10,12 @@ import ast
 from ray_durable.compiler.unit import Source
 from ray_durable.errors import UnsupportedSyntaxError
 
-STATEMENTS = """Assert Assign AnnAssign AsyncFor AsyncFunctionDef AsyncWith AugAssign Break ClassDef Continue Delete Expr For
-    FunctionDef Global If Import ImportFrom Match Nonlocal Pass Raise Return Try TryStar TypeAlias While With"""
-EXPRESSIONS = """Attribute Await BinOp BoolOp Call Compare Constant Dict DictComp FormattedValue GeneratorExp IfExp JoinedStr
-    Lambda List ListComp Name NamedExpr Set SetComp Slice Starred Subscript Tuple UnaryOp Yield YieldFrom"""
-PARTS = """ExceptHandler MatchAs MatchClass MatchMapping MatchOr MatchSequence MatchSingleton MatchStar MatchValue ParamSpec
-    TypeVar TypeVarTuple alias arg arguments comprehension keyword match_case withitem"""
+STATEMENTS = """Assert Assign AnnAssign AsyncFor AsyncFunctionDef AsyncWith AugAssign Break ClassDef Continue Delete Expr
+    For FunctionDef Global If Import ImportFrom Match Nonlocal Pass Raise Return Try TryStar TypeAlias While With"""
+EXPRESSIONS = """Attribute Await BinOp BoolOp Call Compare Constant Dict DictComp FormattedValue GeneratorExp IfExp
+    JoinedStr Lambda List ListComp Name NamedExpr Set SetComp Slice Starred Subscript Tuple UnaryOp Yield YieldFrom"""
+PARTS = """ExceptHandler MatchAs MatchClass MatchMapping MatchOr MatchSequence MatchSingleton MatchStar MatchValue
+    ParamSpec TypeVar TypeVarTuple alias arg arguments comprehension keyword match_case withitem"""
 ALLOWED = frozenset(f"{STATEMENTS} {EXPRESSIONS} {PARTS}".split())
 
 
@@ -27,7 +27,9 @@ def refuse_unknown(definition: ast.AST, source: Source) -> None:
         if isinstance(node, ast.expr_context | ast.operator | ast.unaryop | ast.boolop | ast.cmpop):
             continue
         if type(node).__name__ not in ALLOWED:
-            refuse(node, f"{type(node).__name__} is not known to this version of ray_durable", "write it without", source)
+            refuse(
+                node, f"{type(node).__name__} is not known to this version of ray_durable", "write it without", source
+            )
         stack.extend(ast.iter_child_nodes(node))
 
 

@@ -67,7 +67,7 @@ def _suspends(node: ast.AST, context: Context) -> bool:
             return suspends(node.generators[0].iter, context)
         case ast.AnnAssign():
             return suspends(node.target, context) or (node.value is not None and suspends(node.value, context))
-    return any([suspends(child, context) for child in ast.iter_child_nodes(node)])
+    return any(suspends(child, context) for child in ast.iter_child_nodes(node))
 
 
 def number(body: list[ast.stmt], context: Context) -> None:
@@ -253,7 +253,11 @@ class Liveness:
             elif isinstance(here, ast.match_case):
                 stack.extend(part for part in (here.pattern, here.guard) if part is not None)
             else:
-                if isinstance(here, ast.AugAssign) and isinstance(here.target, ast.Name) and here.target.id in self.names:
+                if (
+                    isinstance(here, ast.AugAssign)
+                    and isinstance(here.target, ast.Name)
+                    and here.target.id in self.names
+                ):
                     found.add(here.target.id)
                 stack.extend(ast.iter_child_nodes(here))
         return frozenset(found)

@@ -109,19 +109,19 @@ def calls(log):
 def subscripts(log):
     o = Traced(log, 0)
     o[log("i") : (yield "slice")] = log("value")
-    o[log("j")] += (yield "aug")
-    o[(yield 1), log(2) : 3, ...] = (yield 4)
-    log(repr(o[(yield 5)][log(6)]), repr(o[1:(yield 7):2]))
+    o[log("j")] += yield "aug"
+    o[(yield 1), log(2) : 3, ...] = yield 4
+    log(repr(o[(yield 5)][log(6)]), repr(o[1 : (yield 7) : 2]))
     del o[(yield 8)]
     o.attribute += (yield 9) or 1
-    o.other = (yield 10)
+    o.other = yield 10
 
 
 def f_strings(log):
     o = Traced(log, 7)
     log(f"{log('p')!r:>{(yield 'w') or 5}}|{log('q')}")
     log(f"{o:{(yield 1)}x}{o!s}{(yield 2)!r}{(yield 3) or 0:05d} {{}} {log('end')}")
-    log(f"{(yield 4)}" "plain" f"{5}{(yield 6)=}")
+    log(f"{(yield 4)}plain{5}{(yield 6)=}")
 
 
 def displays(log):
@@ -172,7 +172,7 @@ def assignment_order(log):
     (p, o[(yield 3)]), q = (1, 2), (yield 4)
     log(p, q)
     try:
-        o[(yield 5)], r = (yield 6)
+        o[(yield 5)], r = yield 6
     except (TypeError, ValueError) as e:
         log(type(e).__name__)
 
@@ -187,7 +187,12 @@ def lambdas(log):
 
 def comprehensions_without_yields(log):
     n = 3
-    log([x * n for x in range((yield 1) or 2)], {x: n for x in "ab"}, {n for _ in "ab"}, [[y for y in range(x)] for x in range(n)])
+    log(
+        [x * n for x in range((yield 1) or 2)],
+        {x: n for x in "ab"},
+        {n for _ in "ab"},
+        [[y for y in range(x)] for x in range(n)],
+    )
     m = [lambda: n + k for k in range(2)]
     n = (yield 2) or 4
     log([f() for f in m], any(x for x in [0, n]), sum(x for x in range(n) if x % 2))

@@ -87,7 +87,10 @@ def in_expressions(log):
 
 def comprehensions(log):
     log([pause(n) for n in range(3)])
-    log({n: pause(m) for n in range(2) for m in range(2) if pause((n, m)) != 99}, sorted(map(str, {pause(n) for n in "ab"})))
+    log(
+        {n: pause(m) for n in range(2) for m in range(2) if pause((n, m)) != 99},
+        sorted(map(str, {pause(n) for n in "ab"})),
+    )
     n = 5
     log([[pause((n, m)) for m in range(n)] for n in range(3)], n)
     return [x for x in [pause("iterable")] if x != 99]

@@ -96,7 +96,7 @@ def for_loops(log):
         log(x, (yield x[0]))
     for x in (yield "iterable") or [1]:
         log(x)
-    for (y, *z) in [(1, 2, 3), (yield "t") or (4,)]:
+    for y, *z in [(1, 2, 3), (yield "t") or (4,)]:
         log(y, z)
 
 
@@ -404,9 +404,11 @@ def global_and_nonlocal(log):
 
 def imports(log):
     import os.path as path
+
     yield 1
     from collections import OrderedDict as D, deque
     import collections.abc
+
     log(path.join("a", "b"), D.__name__, (yield 2), deque([1]), collections.abc.Sized.__name__)
 
 
