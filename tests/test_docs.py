@@ -17,7 +17,9 @@ from typing import Any
 import pytest
 import typer.main
 
+from ray_durable import errors as errors_module
 from ray_durable.cli.commands import app
+from ray_durable.config import setting_rows
 from tests.cluster.live import LiveCluster
 
 ROOT = Path(__file__).parent.parent
@@ -35,7 +37,9 @@ RUN_S = 150
 
 def blocks(page: Path, *languages: str) -> list[tuple[int, list[str]]]:
     """The fenced blocks in these languages: number of the first line, from 0, and the lines without indentation."""
-    found, current = [], None
+    found: list[tuple[int, list[str]]] = []
+    current: list[str] | None = None
+    indent, language, begun = "", "", 0
     for number, line in enumerate(page.read_text().splitlines()):
         fence = FENCE.match(line)
         if fence is None:
@@ -160,3 +164,21 @@ def test_make_targets_that_are_named_exist():
     for page in PAGES:
         for name in re.findall(r"(?:^|`)make ([a-z-]+)`?$|`make ([a-z-]+)`", page.read_text(), flags=re.MULTILINE):
             assert "".join(name) in targets, f"{page.name}: make {''.join(name)}"
+
+
+def test_operations_says_what_to_do_about_every_error():
+    errors = {name for name, each in vars(errors_module).items() if isinstance(each, type)}
+    page = (ROOT / "docs" / "operations.md").read_text()
+    advised = set(re.findall(r"^\| `(\w+)`", page, flags=re.MULTILINE))
+    bases = {
+        "RayDurableError",
+        "CoroutineCancelled",
+    }  # never raised by itself; thrown into the coroutine, not for users
+    assert errors - bases == {name for name in advised if name in errors}
+
+
+def test_operations_names_only_settings_that_exist():
+    page = (ROOT / "docs" / "operations.md").read_text()
+    known = {row.name for row in setting_rows()}
+    named_here = set(re.findall(r"`(\w+_(?:s|key|host|port|identity|level|format|retries))(?:=[^`]*)?`", page))
+    assert named_here <= known
