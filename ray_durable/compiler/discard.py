@@ -28,24 +28,39 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 SUSPENDABLE = (types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType)
-LEAVES = frozenset({int, str, float, bytes, bool, complex, type(None), type, types.CodeType, types.ModuleType})
 
 
-def discard(obj: object, also: Iterable[object] = ()) -> None:
+def discard(obj: object, also: Iterable[object] = (), *, deep: bool = True) -> None:
     """Give up a suspended generator, coroutine, async generator or asyncio Task: freeing it runs none of its code.
 
     Its delegates and the generators that its frames hold are given up with it, and so is each of `also`. An asyncio
-    Task moreover stops waiting: what it awaited no longer wakes it. Anything else is left alone. Costs about 2
-    microseconds per frame.
+    Task moreover stops waiting: what it awaited no longer wakes it. Anything else is left alone. `deep=False`: only
+    the object and its delegates, for one whose values live on in what was restored from its frame by reference. Costs
+    about 2 microseconds per frame, and 0.03 for each item in a container that the frame holds.
 
     Example: frame = capture(gen); send_elsewhere(frame); discard(gen)"""
     seen: set[int] = set()
     for root in (obj, *also):
         if is_task(root):
             root = let_go_of_task(root)
-        for suspended in held_by(root, seen):
+        for suspended in held_by(root, seen) if deep else delegates_of(root):
             mark(suspended)
             forget_by_event_loop(suspended)
+
+
+def delegates_of(root: object) -> Iterator[Any]:
+    """A suspended object and all that it delegates to."""
+    while isinstance(root, SUSPENDABLE):
+        yield root
+        root = root.gi_yieldfrom if isinstance(root, types.GeneratorType) else awaited_by(root)
+
+
+def awaited_by(root: Any) -> object:
+    """What a coroutine or async generator awaits, behind CPython's helper objects."""
+    found = root.cr_await if isinstance(root, types.CoroutineType) else root.ag_await
+    while type(found) in HELPERS:
+        found = next((each for each in gc.get_referents(found) if type(each) in BEHIND_HELPERS), None)
+    return found
 
 
 def held_by(root: object, seen: set[int]) -> Iterator[Any]:
@@ -53,15 +68,15 @@ def held_by(root: object, seen: set[int]) -> Iterator[Any]:
     stack = [root]
     while stack:
         item = stack.pop()
-        if type(item) in LEAVES or id(item) in seen:
+        if id(item) in seen:
             continue
         if isinstance(item, SUSPENDABLE):
             seen.add(id(item))
-            stack.extend(gc.get_referents(item))  # locals, value stack and delegate
+            stack.extend(filter(gc.is_tracked, gc.get_referents(item)))  # locals, value stack and delegate
             yield item
         elif (inside := passes_through(item)) is not None:
             seen.add(id(item))
-            stack.extend(inside)
+            stack.extend(filter(gc.is_tracked, inside))  # what cannot be part of a cycle cannot lead to a generator
 
 
 def passes_through(item: object) -> Iterable[object] | None:
@@ -86,8 +101,8 @@ async def async_probe() -> Any:
     yield
 
 
-def transparent_types() -> frozenset[type]:
-    """Containers, cells, iterators and CPython's awaiting helpers: they have no code of their own to protect."""
+def helper_types() -> frozenset[type]:
+    """CPython's objects between a coroutine and what it awaits: steps of async generators, coroutine wrappers."""
     probe: Any = async_probe()
     waiting = probe.asend(None)
     anext_default = anext(probe, None)
@@ -100,14 +115,21 @@ def transparent_types() -> frozenset[type]:
     found = {type(waiting), type(anext_default), type(wrapper), type(throwing)}
     for awaiting in (anext_default, waiting, throwing, unstarted):
         awaiting.close()
-    found |= {list, tuple, dict, set, frozenset, collections.deque, types.CellType}
+    return frozenset(found)
+
+
+def transparent_types() -> frozenset[type]:
+    """Containers, cells, iterators and CPython's awaiting helpers: they have no code of their own to protect."""
+    found: set[type] = {list, tuple, dict, set, frozenset, collections.deque, types.CellType}
     containers: tuple[Any, ...] = ([], (), {}, set(), collections.deque(), {}.keys(), {}.values(), {}.items())
     found |= {type(iter(container)) for container in containers}
     found |= {enumerate, zip, map, filter, type(reversed([])), type(iter(int, 1))}
     found |= {value for value in vars(itertools).values() if isinstance(value, type)}
-    return frozenset(found)
+    return frozenset(found) | HELPERS
 
 
+HELPERS = helper_types()
+BEHIND_HELPERS = HELPERS | frozenset(SUSPENDABLE)
 TRANSPARENT = transparent_types()
 
 

@@ -1,0 +1,198 @@
+"""The process that runs a package's tests for `conformance`, with an import hook that makes its functions durable.
+
+Modules whose names begin with one of the prefixes are compiled with one more decorator on every generator and async
+function, the innermost: `renewal.renewing`. Everything else in them stays at its place, lines and columns included.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import importlib.machinery
+import importlib.util
+import json
+import sys
+import types
+import unittest
+from collections.abc import Sequence
+from importlib.abc import MetaPathFinder
+from pathlib import Path
+from typing import Any
+
+DECORATOR = "__ray_durable_renewing__"
+
+
+class Decorate(ast.NodeTransformer):
+    """def f(): … yield …   =>   @__ray_durable_renewing__ (innermost) def f(): … yield …"""
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        self.generic_visit(node)
+        if yields(node):
+            self.decorate(node)
+        return node
+
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AST:
+        self.generic_visit(node)
+        self.decorate(node)
+        return node
+
+    def decorate(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
+        where = node.decorator_list[0] if node.decorator_list else node
+        name = ast.copy_location(ast.Name(DECORATOR, ast.Load()), where)
+        name.end_lineno, name.end_col_offset = name.lineno, name.col_offset
+        node.decorator_list.append(name)
+
+
+def yields(function: ast.FunctionDef) -> bool:
+    """Whether the function's own body, not one inside it, has a `yield`."""
+    stack: list[ast.AST] = list(function.body)
+    while stack:
+        node = stack.pop()
+        if isinstance(node, ast.Yield | ast.YieldFrom):
+            return True
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda):
+            stack.extend(ast.iter_child_nodes(node))
+    return False
+
+
+class Loader(importlib.machinery.SourceFileLoader):
+    """Loads a module from its source, with the decorators added; no bytecode is read or written."""
+
+    def get_code(self, fullname: str) -> types.CodeType:
+        path = self.get_filename(fullname)
+        code: types.CodeType = self.source_to_code(self.get_data(path), path)
+        return code
+
+    def source_to_code(self, data: Any, path: Any, *, _optimize: int = -1) -> types.CodeType:  # type: ignore[override]
+        tree = ast.parse(data, path)
+        code: types.CodeType = compile(Decorate().visit(tree), path, "exec", dont_inherit=True, optimize=_optimize)
+        return code
+
+
+class Finder(MetaPathFinder):
+    """Finds the modules with one of the prefixes, before anybody else does."""
+
+    def __init__(self, prefixes: Sequence[str]) -> None:
+        self.prefixes = tuple(prefixes)
+
+    def find_spec(self, name: str, path: Any, target: Any = None) -> importlib.machinery.ModuleSpec | None:
+        if not self.takes(name):
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path, target)
+        if spec is not None and isinstance(spec.loader, importlib.machinery.SourceFileLoader):
+            spec.loader = Loader(spec.loader.name, spec.loader.path)
+        return spec
+
+    def takes(self, name: str) -> bool:
+        return any(name == prefix or name.startswith(prefix + ".") for prefix in self.prefixes)
+
+
+def install(prefixes: Sequence[str]) -> None:
+    """Make what is imported from now on durable; what was imported already is forgotten, to be imported again."""
+    from ray_durable.testing.renewal import renewing
+
+    setattr(builtins, DECORATOR, renewing)
+    finder = Finder(prefixes)
+    for name in [name for name in sys.modules if finder.takes(name)]:
+        del sys.modules[name]
+    sys.meta_path.insert(0, finder)
+
+
+class Outcomes(unittest.TextTestResult):
+    """Notes every test's outcome; a sub-test that fails fails its test."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.outcomes: dict[str, str] = {}
+
+    def note(self, test: Any, outcome: str) -> None:
+        self.outcomes[str(test.id())] = outcome
+
+    def addSuccess(self, test: Any) -> None:
+        super().addSuccess(test)
+        self.outcomes.setdefault(str(test.id()), "passed")
+
+    def addError(self, test: Any, err: Any) -> None:
+        super().addError(test, err)
+        self.note(test, "failed")
+
+    def addFailure(self, test: Any, err: Any) -> None:
+        super().addFailure(test, err)
+        self.note(test, "failed")
+
+    def addSkip(self, test: Any, reason: str) -> None:
+        super().addSkip(test, reason)
+        self.note(test, "skipped")
+
+    def addExpectedFailure(self, test: Any, err: Any) -> None:
+        super().addExpectedFailure(test, err)
+        self.note(test, "passed")
+
+    def addUnexpectedSuccess(self, test: Any) -> None:
+        super().addUnexpectedSuccess(test)
+        self.note(test, "failed")
+
+    def addSubTest(self, test: Any, subtest: Any, err: Any) -> None:
+        super().addSubTest(test, subtest, err)
+        if err is not None:
+            self.note(test, "failed")
+
+
+def by_unittest(name: str, select: str | None) -> dict[str, str]:
+    loader = unittest.TestLoader()
+    if select:
+        loader.testNamePatterns = [f"*{select}*"]
+    suite = loader.loadTestsFromName(name)
+    runner = unittest.TextTestRunner(verbosity=0, resultclass=Outcomes)
+    result = runner.run(suite)
+    assert isinstance(result, Outcomes)
+    return result.outcomes
+
+
+class Collector:
+    """A pytest plugin that notes every test's outcome."""
+
+    def __init__(self) -> None:
+        self.outcomes: dict[str, str] = {}
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        if report.failed:
+            self.outcomes[report.nodeid] = "failed"
+        elif report.skipped:
+            self.outcomes.setdefault(report.nodeid, "skipped")
+        elif report.when == "call":
+            self.outcomes.setdefault(report.nodeid, "passed")
+
+    def pytest_collectreport(self, report: Any) -> None:
+        if report.failed:
+            self.outcomes[f"{report.nodeid} (import)"] = "failed"
+
+
+def by_pytest(path: str, select: str | None) -> dict[str, str]:
+    import pytest
+
+    collector = Collector()
+    quiet = ["-q", "-x", "--no-header", "--tb=short", "-p", "no:cacheprovider", "--assert=plain", "-W", "default"]
+    quiet.remove("-x")
+    chosen = ["-k", select] if select else []
+    pytest.main([*quiet, *chosen, "--rootdir", str(Path(path).parent), path], plugins=[collector])
+    return collector.outcomes
+
+
+def main() -> None:
+    plan = json.loads(sys.argv[1])
+    counts: dict[str, int] = {}
+    if plan["prefixes"]:
+        install(plan["prefixes"])
+    run = by_unittest if plan["runner"] == "unittest" else by_pytest
+    outcomes = run(plan["tests"], plan["select"])
+    if plan["prefixes"]:
+        from ray_durable.testing import renewal
+
+        counts = dict(renewal.COUNTS)
+    Path(plan["report"]).write_text(json.dumps({"outcomes": outcomes, "counts": counts}))
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
