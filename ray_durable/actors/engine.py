@@ -25,6 +25,7 @@ from ray_durable.actors.runqueue import Timers, Wakeup
 from ray_durable.actors.tally import TIMED_ONE_OF, Tally
 from ray_durable.actors.transfer import Transfer
 from ray_durable.checkpoint.record import Kind
+from ray_durable.checkpoint.references import find_references
 from ray_durable.clock import SYSTEM_CLOCK, Clock
 from ray_durable.compiler.discard import discard
 from ray_durable.errors import CoroutineCancelled
@@ -152,7 +153,10 @@ class Engine:
         try:
             if type(branch.request) is Emit:
                 item = hosted.emit(branch)
-            state = hosted.state() if coroutine.seq % TIMED_ONE_OF else self.tally.timed(hosted.state)
+            if coroutine.seq % TIMED_ONE_OF:
+                state = hosted.state(self.log.chunks)
+            else:
+                state = self.tally.timed(lambda: hosted.state(self.log.chunks))
         except Exception as refusal:  # CannotSaveError, or what a user's own reducer raises: either way at this yield
             if item is not None:
                 hosted.items.pop()
@@ -168,7 +172,7 @@ class Engine:
         if hosted.last is not None:
             hosted.last = ("frames", state)
         self.tally.checkpoint(hosted.header.function, len(state))
-        self.log.append(coroutine.id, hosted.epoch, coroutine.seq, Kind.CHECKPOINT, state, branch, marks)
+        self.log.append(coroutine.id, hosted.epoch, coroutine.seq, Kind.CHECKPOINT, state, branch, marks, hosted.codec)
 
     def on_durable(self, tokens: list[Any]) -> None:
         """One commit is durable: everything that waited for it goes on, in order."""
@@ -243,7 +247,7 @@ class Engine:
             known.when_adopted(adopted)
             return
         try:
-            hosted = Hosted.from_transfer(transfer)
+            hosted = Hosted.from_transfer(transfer, self.log.chunks)
             broken = None
         except Exception as error:
             hosted, broken = Hosted(transfer.header, Coroutine(id), epoch, transfer.marks), error
@@ -258,6 +262,8 @@ class Engine:
             else:
                 self.end(hosted, "failed", broken)
 
+        for writer in sorted({found.writer for found in find_references(transfer.state)}):
+            self.log.append(id, epoch, transfer.seq, Kind.HOLDS, writer.encode())  # rule 7: before it runs
         self.log.append(id, epoch, transfer.seq, Kind.ADOPTED, transfer.encode(), begin, transfer.marks.pack())
         self.schedule()
 
@@ -284,7 +290,7 @@ class Engine:
             hosted.marks.retried += 1
             self.tally.retried()
             hosted.coroutine.host = None
-            again = Hosted.from_transfer(replace(hosted.transfer(hosted.epoch, "", state), form=form))
+            again = Hosted.from_transfer(replace(hosted.transfer(hosted.epoch, "", state), form=form), self.log.chunks)
             again.plain = False
             again.adopted()
             self.coroutines[hosted.header.id] = again

@@ -47,6 +47,7 @@ class HostRecord:
     metrics: str | None = None
     figures: dict[str, int] = field(default_factory=dict)
     owned_at_hello: dict[str, int] = field(default_factory=dict)
+    released: dict[str, int] = field(default_factory=dict)  # moved away from it and adopted, to be told with a report
 
     @property
     def usable(self) -> bool:
@@ -189,7 +190,8 @@ class Fleet:
                 await self.greet(record)
             self.on_ready(record)
             while record.state != "dead":
-                report = await record.handle.report.remote(self.term, seen)
+                released, record.released = record.released, {}
+                report = await record.handle.report.remote(self.term, seen, released)
                 for finished in report["finished"]:
                     self.on_finished(finished)
                 seen = report["seen"]

@@ -13,7 +13,7 @@ import logging
 import os
 import sys
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ray_durable import operations
@@ -23,6 +23,7 @@ from ray_durable.actors.engine import Engine
 from ray_durable.actors.exporter import Exporter, watch_loop_lag
 from ray_durable.actors.heartbeat import Beater
 from ray_durable.actors.hosted import Leaving
+from ray_durable.actors.housekeeping import keep_small
 from ray_durable.actors.mailbox import Message
 from ray_durable.actors.membership import lease_held
 from ray_durable.actors.opening import open_metered
@@ -61,6 +62,7 @@ class Host:
         self.beater: Beater | None = None
         self.started = False
         self.unsealed_at = 0.0
+        self.released: dict[str, int] = {}  # moved away from here and adopted there, as the controller says
 
     # ------------------------------------------------------------ beginning
 
@@ -123,6 +125,7 @@ class Host:
         metrics.oldest_ready.follow(lambda: self.tally.ready.oldest(SYSTEM_CLOCK.monotonic()))
         self.exporter = Exporter.start(metrics, self.settings)
         self.lease_task = loop.create_task(self.keep_lease())
+        self.small_task = loop.create_task(keep_small(self.log, self.settings, self.event_log, lambda: self.released))
         self.lag_task = loop.create_task(watch_loop_lag(metrics))
         gc.freeze()
 
@@ -184,12 +187,14 @@ class Host:
         assert self.news is not None
         self.news.set()
 
-    async def report(self, term: int, seen: int) -> dict[str, Any]:
-        """What has ended here beyond report `seen`, with this host's figures; waits a moment for news.
+    async def report(self, term: int, seen: int, released: Mapping[str, int]) -> dict[str, Any]:
+        """What has ended here beyond report `seen`, with this host's figures; waits a moment for news. `released`:
+        coroutines that moved away from here, and are adopted elsewhere at that epoch.
 
         The call that the controller always keeps open: its failure is the death notice."""
         self.check(term)
         assert self.news is not None
+        self.released.update(released)
         while self.outbox and self.outbox[0][0] <= seen:
             self.outbox.popleft()
         if not self.outbox:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ray_durable.actors.dealing import dealing, loading
 from ray_durable.actors.mailbox import Mailbox, Message
 from ray_durable.actors.transfer import Form, Header, Marks, Transfer
-from ray_durable.checkpoint.codec import dumps, loads
+from ray_durable.checkpoint.codec import BufferStore, dumps, loads
+from ray_durable.checkpoint.record import Codec
 from ray_durable.operations import Emit, Request
 from ray_durable.runner import Branch, Coroutine, start
 
@@ -49,6 +50,7 @@ class Hosted:
         "adoption",
         "blocked",
         "cancelling",
+        "codec",
         "coroutine",
         "epoch",
         "events",
@@ -78,32 +80,34 @@ class Hosted:
         self.cancelling: BaseException | None = None
         self.last: tuple[Form, bytes] | None = None  # form and state to run again from, kept for those that may retry
         self.adoption: list[Callable[[], None]] | None = []  # to be called once `adopted` is durable; None: it is
+        self.codec = int(Codec.PICKLE | Codec.KEPT if header.keep_history else Codec.PICKLE)
         self.plain = True  # nothing streams, nothing arrives: the marks need not be written
         coroutine.host = self
 
     @classmethod
-    def from_transfer(cls, transfer: Transfer) -> Hosted:
-        """Build or rebuild the coroutine; nothing of it runs yet.
+    def from_transfer(cls, transfer: Transfer, chunks: BufferStore | None = None) -> Hosted:
+        """Build or rebuild the coroutine; nothing of it runs yet. `chunks`: where large buffers are read.
 
         Raises: whatever unpickling user data raises; TypeError when the call does not fit its function."""
         header = transfer.header
+        marks = replace(transfer.marks)  # the transfer's own say what its state holds, and stay so
         coroutine = Coroutine(header.id, name=header.name, epoch=transfer.epoch, seq=transfer.seq)
         mailbox = None
         with loading(coroutine, transfer.events):
             if transfer.form == "call":
-                coroutine.begin(start(*loads(transfer.state)))
+                coroutine.begin(start(*loads(transfer.state, chunks)))
             else:
-                state, *more = loads(transfer.state)
+                state, *more = loads(transfer.state, chunks)
                 coroutine.resume(state)
                 if more:
-                    letters, transfer.marks.emitted, transfer.marks.retried = more
+                    letters, marks.emitted, marks.retried = more
                     mailbox = None if letters is None else Mailbox.decode(letters)
-        hosted = cls(header, coroutine, transfer.epoch, transfer.marks)
+        hosted = cls(header, coroutine, transfer.epoch, marks)
         hosted.mailbox = mailbox
         # An item may be durable without the checkpoint behind it: its yield has not happened.
-        hosted.items.extend(item for item in transfer.items if item[0] < transfer.marks.emitted)
-        hosted.visible = transfer.marks.emitted
-        hosted.plain = not any(transfer.marks.numbers())
+        hosted.items.extend(item for item in transfer.items if item[0] < marks.emitted)
+        hosted.visible = marks.emitted
+        hosted.plain = not any(marks.numbers())
         for number, payload in transfer.events:
             hosted.apply_event(number, payload)
         if header.retry_exceptions:
@@ -134,17 +138,19 @@ class Hosted:
                 self.mailbox = Mailbox()
             self.mailbox.put(message)
 
-    def state(self) -> bytes:
-        """The pickled state of all branches, the mailbox and what the log's marks leave out.
+    def state(self, chunks: BufferStore | None = None) -> bytes:
+        """The pickled state of all branches, the mailbox and what the log's marks leave out; large buffers go to
+        `chunks`, if given.
 
         Raises: CannotSaveError."""
         coroutine = self.coroutine
         dealing.coroutine = coroutine
         try:
             if self.plain:
-                return dumps((coroutine.state(),), by_key=True)
+                return dumps((coroutine.state(),), chunks, by_key=True)
             letters = None if self.mailbox is None else self.mailbox.encode()
-            return dumps((coroutine.state(), letters, self.marks.emitted, self.marks.retried), by_key=True)
+            state = (coroutine.state(), letters, self.marks.emitted, self.marks.retried)
+            return dumps(state, chunks, by_key=True)
         finally:
             dealing.coroutine = None
 

@@ -176,6 +176,9 @@ class Leader:
     def arrived(self, entry: Entry) -> None:
         """A coroutine runs where it was planned to, or has ended there."""
         self.events.arrived(entry.header.id, entry.reason)
+        source, entry.source = self.fleet.hosts.get(entry.source), ""
+        if source is not None:
+            source.released[entry.header.id] = entry.epoch
         if entry.reason:
             self.metrics.migrations.add(1, entry.reason)
             if entry.reason in CAUSES:
@@ -330,7 +333,7 @@ class Leader:
             self.ledger.stay(entry)
             entry.notify()
             return False
-        entry.reason = reason
+        entry.reason, entry.source = reason, source.incarnation
         self.ledger.assign(entry, epoch, target, Transfer.decode(data))
         if target in self.dead:
             await self.plan_again(entry)

@@ -24,6 +24,7 @@ class Entry:
     running: bool = False
     transfer: Transfer | None = None
     reason: str = ""
+    source: str = ""  # the host whose `moved` record is needed until it is adopted
     bound_for: str | None = None  # where it is being moved, before the move is durable
     finished: Finished | None = None
     waiters: list[asyncio.Future[None]] = field(default_factory=list)

@@ -141,7 +141,7 @@ def fail(error: BaseException) -> None:
 def savable(error: BaseException) -> BaseException:
     """A failed call's error, which is of a class that Ray makes for it alone: have it pickled as what it is made of."""
     if isinstance(error, ray.exceptions.RayTaskError) and type(error) is not ray.exceptions.RayTaskError:
-        type(error).__reduce_ex__ = reduce_task_error  # type: ignore[method-assign, assignment]
+        type(error).__reduce_ex__ = reduce_task_error  # type: ignore[assignment]
     return error
 
 

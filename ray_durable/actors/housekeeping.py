@@ -1,0 +1,37 @@
+"""Keeps a live log small while its host runs: compaction in a thread of its own, whenever enough has gathered."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+from collections.abc import Callable, Mapping
+
+from ray_durable.checkpoint.compaction import Policy
+from ray_durable.checkpoint.janitor import Janitor
+from ray_durable.checkpoint.log import Log
+from ray_durable.config import Settings
+from ray_durable.errors import FencedError, LogStoppedError, StoreError
+from ray_durable.logs import EventLog
+
+__all__ = ["keep_small"]
+
+LOOK_EVERY_S = 1.0
+
+
+async def keep_small(
+    log: Log, settings: Settings, event_log: EventLog, released: Callable[[], Mapping[str, int]] = dict
+) -> None:
+    """Compact `log` for as long as it lives. `released`: coroutines that moved away and are adopted there, with the
+    epoch at which they did. A failing store only postpones it; the log's own end ends it."""
+    janitor = Janitor(log, Policy(retention_s=settings.retention_s), released)
+    pool = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="janitor")
+    loop = asyncio.get_running_loop()
+    while log.error is None:
+        await asyncio.sleep(LOOK_EVERY_S)
+        try:
+            if janitor.is_due():
+                await loop.run_in_executor(pool, janitor.compact)
+        except (FencedError, LogStoppedError):
+            return
+        except StoreError as error:
+            event_log.warning("compaction_postponed", error=str(error))
