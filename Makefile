@@ -65,3 +65,8 @@ dashboards: $(STAMP)  ## regenerate the chart's dashboards and alert rules from 
 
 tables: $(STAMP)  ## regenerate the tables of metrics and settings in docs/
 	$(BIN)/python docs/tables.py
+
+SEEDS ?= 1000000
+.PHONY: simulate
+simulate: $(STAMP)  ## the protocol in virtual time, a million seeds (SEEDS=…) on all cores
+	$(BIN)/python -m tests.simulation $(SEEDS)

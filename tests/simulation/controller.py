@@ -90,7 +90,7 @@ class Controller:
         self.world.note("term began")
         while not self.stopped:
             self.look_after()
-            self.world.sleep(0.25)
+            self.world.sleep(0.4)
 
     def end(self, error):
         self.stopped = True
@@ -179,7 +179,7 @@ class Controller:
                     self.hand_over(entry)
             elif world.chance(0.05) and (target := self.place()) not in ("", entry.owner):
                 self.command(entry.owner, "release", entry.header.id, entry.epoch + 1, target)
-        if world.chance(0.1):
+        if world.chance(0.25):
             self.clean_up()
 
     def place_anew(self, entry):

@@ -27,12 +27,12 @@ class Lossless:
     """Chances of each fault, per request."""
 
     before = after = late = double = stale = 0.0
-    delay_s = 0.002
+    delay_s = 0.005
 
 
 class Lossy(Lossless):
     before, after, late, double, stale = 0.03, 0.03, 0.02, 0.02, 0.05
-    delay_s = 0.01
+    delay_s = 0.03
 
 
 class WorldStore(Store):

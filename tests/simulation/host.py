@@ -86,7 +86,7 @@ class Host:
             call_soon=lambda fn, *args: world.push(0, self.process, lambda: fn(*args)),
             on_durable=lambda tokens: [token() for token in tokens if token is not None and not self.stopped],
             on_error=self.end,
-            in_flight=world.random.choice([1, 1, 2, 4]),
+            in_flight=world.random.choice([1, 2, 4]),
             retry_for_s=15,
             clock=WorldClock(world),
         )
@@ -104,7 +104,7 @@ class Host:
 
     def keep_small(self):
         while not self.stopped:
-            self.world.sleep(self.world.random.expovariate(1 / 1.5))
+            self.world.sleep(self.world.random.expovariate(1 / 0.6))
             if self.janitor.is_due() and self.world.chance(0.7):
                 try:
                     self.janitor.compact()
@@ -197,7 +197,7 @@ class Host:
         if world.chance(0.5):
             index = len(state["items"])
             state["items"].append(stamp)
-        if world.chance(0.4):
+        if world.chance(0.25):
             body = world.random.randbytes(300) * world.random.choice([1, 40])
             state["blob"] = self.log.chunks.save(memoryview(body))
             state["print"] = body.hex()
