@@ -10,7 +10,7 @@ import pytest
 from ray_durable.actors.heartbeat import Beater, Listener
 
 
-def until(condition, timeout_s=5.0):
+def until(condition, timeout_s=30.0):
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
