@@ -42,12 +42,11 @@ Definition = ast.FunctionDef | ast.AsyncFunctionDef
 UNITS_BY_SOURCE: dict[tuple[Source, Mode], Unit] = {}
 HARMLESS = frozenset(name for name in dir(builtins) if callable(getattr(builtins, name))) - {"__import__", "input"}
 # methods that are called often and belong to builtin containers and text: no check of what they are
-BUILTIN_METHODS = frozenset(  # fmt: skip
-    "append appendleft capitalize casefold decode encode endswith extend format isalnum isalpha isdecimal isdigit "
-    "isnumeric isspace issubset issuperset items join keys ljust lower lstrip partition popitem popleft removeprefix "
-    "removesuffix rjust rpartition rsplit rstrip setdefault split splitlines startswith strip swapcase title translate "
-    "upper values zfill".split()  # noqa: SIM905
-)
+NAMES_OF_BUILTIN_METHODS = """append appendleft capitalize casefold decode encode endswith extend format isalnum isalpha
+    isdecimal isdigit isnumeric isspace issubset issuperset items join keys ljust lower lstrip partition popitem popleft
+    removeprefix removesuffix rjust rpartition rsplit rstrip setdefault split splitlines startswith strip swapcase title
+    translate upper values zfill"""
+BUILTIN_METHODS = frozenset(NAMES_OF_BUILTIN_METHODS.split())
 
 
 @dataclass(slots=True, eq=False)

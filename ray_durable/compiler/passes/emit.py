@@ -36,7 +36,7 @@ def function(definition: Definition, body: Sequence[ast.stmt], is_async: bool, p
     """A definition with this body, bare of decorators, defaults and annotations: those of the original are kept."""
     kind = ast.AsyncFunctionDef if is_async else ast.FunctionDef
     new = located(kind(definition.name, parameters, list(body) or [ast.Pass()], []), definition)
-    new.type_params = []  # type: ignore[attr-defined, unused-ignore]
+    new.type_params = []  # type: ignore[attr-defined, union-attr, unused-ignore]
     new.called = getattr(definition, "called", definition.name)  # type: ignore[union-attr]
     return new
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable
 
-from ray_durable.compiler.passes.build import Suspend, assign, call, constant, if_, load, located
+from ray_durable.compiler.passes.build import PointKind, Suspend, assign, call, constant, if_, load, located
 from ray_durable.compiler.passes.comprehensions import inlined
 from ray_durable.compiler.passes.conditions import Conditions
 from ray_durable.compiler.passes.operands import Spread
@@ -30,7 +30,7 @@ class Flatten(Conditions):
     """Lowers the expressions of one statement, each kind in its way."""
 
     # ---- each kind of expression -------------------------------------------------------------------------------------
-    def suspend(self, kind: str, operand: ast.expr | None, at: ast.AST) -> ast.expr:
+    def suspend(self, kind: PointKind, operand: ast.expr | None, at: ast.AST) -> ast.expr:
         name = self.new()
         self.emit(Suspend(kind, operand, name), at)
         self.out[-1].result = name  # type: ignore[attr-defined]
@@ -208,7 +208,7 @@ class Flatten(Conditions):
         self.emit(assign(twin, call("suspending_async" if self.context.is_async else "suspending", function)), node)
         direct = located(assign(result, located(ast.Call(function, arguments, keywords), node)), node)
         delegated: ast.expr = located(ast.Call(load(twin), arguments, keywords), node)
-        kind = "await" if self.context.is_async else "from"
+        kind: PointKind = "await" if self.context.is_async else "from"
         through = located(Suspend(kind, delegated, result), node)
         self.emit(if_(compare_none(twin), [direct], [through]), node)
         self.out[-1].result = result  # type: ignore[attr-defined]

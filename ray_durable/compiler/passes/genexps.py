@@ -119,6 +119,6 @@ def definition(node: ast.GeneratorExp, name: str, context: Context) -> Definitio
     arguments = ast.arguments([], [ast.arg(FIRST)], None, [], [], None, [])
     kind = ast.AsyncFunctionDef if awaits else ast.FunctionDef
     made = located(kind(name, arguments, body, []), node)
-    made.type_params = []  # type: ignore[attr-defined, unused-ignore]
+    made.type_params = []  # type: ignore[attr-defined, union-attr, unused-ignore]
     made.called = "<genexpr>"  # type: ignore[union-attr]
     return made

@@ -25,7 +25,9 @@ def handlers(statement: ast.stmt, context: Context) -> list[ast.stmt] | None:
             name_exception(handler, context)
     if statement.finalbody and any_suspends(statement.finalbody, context):
         return [name_outcome(statement, context)]
-    if star and any(any_suspends(handler.body, context) for handler in statement.handlers):
+    if isinstance(statement, ast.TryStar) and any(
+        any_suspends(handler.body, context) for handler in statement.handlers
+    ):
         return name_clauses(statement, context)
     return None
 

@@ -233,7 +233,7 @@ class Resume:
         if item.optional_vars is not None:
             held = self.context.names.fresh("item")
             name = store(held)
-            take = [located(ast.Assign([item.optional_vars], load(held)), item.optional_vars)]
+            take: list[ast.stmt] = [located(ast.Assign([item.optional_vars], load(held)), item.optional_vars)]
             take += [located(each, node) for each in clear([held])]
             body = [located(if_(not_(self.travelling()), take), node), *body]
         return [located(ast.With([ast.withitem(located(entered, manager), name)], body), node)]

@@ -120,7 +120,7 @@ class Analysis(ast.NodeVisitor):
 
     def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
         self.bind(node.name)
-        for outside in [*node.decorator_list, *defaults(node.args), *annotations(node)]:
+        for outside in [*node.decorator_list, *defaults(node.args), *annotation_parts(node)]:
             self.visit(outside)
         self.function(node)
 
@@ -241,7 +241,7 @@ def defaults(arguments: ast.arguments) -> list[ast.expr]:
     return [*arguments.defaults, *(default for default in arguments.kw_defaults if default is not None)]
 
 
-def annotations(node: ast.FunctionDef | ast.AsyncFunctionDef) -> list[ast.expr]:
+def annotation_parts(node: ast.FunctionDef | ast.AsyncFunctionDef) -> list[ast.expr]:
     arguments = node.args
     every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg]
     found = [argument.annotation for argument in every if argument is not None and argument.annotation is not None]

@@ -10,8 +10,9 @@ import ast
 from ray_durable.compiler.unit import Source
 from ray_durable.errors import UnsupportedSyntaxError
 
-STATEMENTS = """Assert Assign AnnAssign AsyncFor AsyncFunctionDef AsyncWith AugAssign Break ClassDef Continue Delete Expr
-    For FunctionDef Global If Import ImportFrom Match Nonlocal Pass Raise Return Try TryStar TypeAlias While With"""
+STATEMENTS = """Assert Assign AnnAssign AsyncFor AsyncFunctionDef AsyncWith AugAssign Break ClassDef Continue
+    Delete Expr For FunctionDef Global If Import ImportFrom Match Nonlocal Pass Raise Return Try TryStar TypeAlias
+    While With"""
 EXPRESSIONS = """Attribute Await BinOp BoolOp Call Compare Constant Dict DictComp FormattedValue GeneratorExp IfExp
     JoinedStr Lambda List ListComp Name NamedExpr Set SetComp Slice Starred Subscript Tuple UnaryOp Yield YieldFrom"""
 PARTS = """ExceptHandler MatchAs MatchClass MatchMapping MatchOr MatchSequence MatchSingleton MatchStar MatchValue
