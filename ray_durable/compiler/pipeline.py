@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import ast
 import builtins
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from types import CodeType, FunctionType
@@ -37,7 +37,8 @@ from ray_durable.compiler.passes.unsupported import refuse_unknown
 from ray_durable.compiler.passes.yieldpoints import Context, number
 from ray_durable.compiler.unit import Kind, Mode, Source, Unit, register
 
-STRUCTURE: list[Callable[[ast.stmt, Context], list[ast.stmt] | None]] = [edges, branches, managers, loops, handlers]
+Rewrite = Callable[[ast.stmt, Context], list[ast.stmt] | None]
+STRUCTURE: list[Rewrite] = [edges, branches, managers, loops, handlers]
 Definition = ast.FunctionDef | ast.AsyncFunctionDef
 UNITS_BY_SOURCE: dict[tuple[Source, Mode], Unit] = {}
 HARMLESS = frozenset(name for name in dir(builtins) if callable(getattr(builtins, name))) - {"__import__", "input"}
@@ -179,18 +180,19 @@ def lowered(built: list[ast.stmt], context: Context) -> list[ast.stmt]:
     return flatten(structure(built, context), context, lambda more: lowered(more, context))
 
 
-def structure(body: list[ast.stmt], context: Context) -> list[ast.stmt]:
+def structure(body: list[ast.stmt], context: Context, rewrites: Sequence[Rewrite] = ()) -> list[ast.stmt]:
     """The passes over compound statements, each until none applies any more."""
+    rewrites = rewrites or STRUCTURE
     found: list[ast.stmt] = []
     for statement in body:
-        for rewrite in STRUCTURE:
+        for rewrite in rewrites:
             new = rewrite(statement, context)
             if new is not None:
-                found += structure(new, context)
+                found += structure(new, context, rewrites)
                 break
         else:
             for owner, name in child_blocks(statement):
-                setattr(owner, name, structure(getattr(owner, name), context))
+                setattr(owner, name, structure(getattr(owner, name), context, rewrites))
             found.append(statement)
     return found
 
@@ -256,8 +258,10 @@ def fresh_statements(body: Body) -> list[ast.stmt]:
 
 
 def as_generator(body: Body) -> list[ast.stmt]:
-    # if False: yield        a function whose only `yield` is unreachable, or a twin that never suspends
-    if body.context.kind in ("generator", "async_generator"):
+    # if False: yield        a twin that never suspends, or an async generator whose only points are `await`s
+    kind = body.context.kind
+    suspends = [point.kind for point in body.context.points if kind == "generator" or point.kind == "yield"]
+    if kind in ("generator", "async_generator") and not suspends:
         never = located(if_(constant(False), [ast.Expr(ast.Yield(None))]), body.definition)
         return [never]
     return []
