@@ -16,7 +16,7 @@ from ray_durable.compiler import Frame, awaits, capture, compiled_of, discard, d
 from ray_durable.compiler.frame import FINISHED, NOT_STARTED
 from ray_durable.compiler.passes.unsupported import refuse_unknown
 from ray_durable.errors import CaptureError, CompileError, RestoreError, UnsupportedSyntaxError
-from tests.compiler.roundtrip import Step
+from tests.compiler.roundtrip import Step, pause
 
 
 def counter(n, /, start: int = 0, *more, step=1, **options) -> "int":
@@ -114,6 +114,51 @@ def test_methods_of_every_sort():
     assert next(Account.free(2)) == 2
     assert account.first == "base"
     assert type(twin_of(account.each)) is types.MethodType
+
+
+def test_lambdas():
+    doubled = durable(lambda n: [n, pause(n)])
+    made = twin_of(doubled)(3)
+    assert next(made) == 3
+    made = restore(capture(made))
+    with pytest.raises(StopIteration) as stop:
+        made.send(4)
+    assert stop.value.value == [3, 4]
+
+
+GENERIC = """
+def generic[T: int, *Ts](x: T, *rest: *Ts) -> T:
+    type Items = list[T]
+    class Box[U]:
+        def get(self) -> U:
+            yield self
+    def inner[V](v: V):
+        yield v
+    got = yield x
+    yield from inner(Items.__value__)
+    yield from Box().get()
+    return T, got
+"""
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="type parameters came with Python 3.12")
+def test_generic_functions_and_type_aliases():
+    linecache.cache["<generic>"] = (len(GENERIC), None, GENERIC.splitlines(keepends=True), "<generic>")
+    namespace = {"__name__": "generic"}
+    exec(compile(GENERIC, "<generic>", "exec"), namespace)
+    fn = durable(namespace["generic"])
+    assert fn.__type_params__ == namespace["generic"].__type_params__
+    made = fn(1, 2)
+    seen, reply = [], None
+    with pytest.raises(StopIteration) as stop:
+        while True:
+            seen.append(made.send(reply))
+            made = restore(capture(made))
+            reply = 5
+    assert seen[0] == 1
+    assert str(seen[1]) == "list[T]"
+    assert type(seen[2]).__name__ == "Box"
+    assert stop.value.value == (fn.__type_params__[0], 5)
 
 
 def make(step):
@@ -433,7 +478,8 @@ def test_tracebacks_name_the_users_lines_and_mark_the_same_text():
         assert "got.attribute" in text
         assert "in failing" in text
         entry = traceback.extract_tb(caught.value.__traceback__)[-1]
-        assert entry.line == "got.attribute"
+        assert entry.line.strip() == "return got.attribute"
+        assert (entry.lineno, entry.colno, entry.end_colno) == (failing.__code__.co_firstlineno + 4, 11, 24)
 
 
 def test_importing_the_compiler_loads_neither_ray_nor_libcst():

@@ -88,6 +88,8 @@ def definitions(filename: str, lines: list[str]) -> dict[tuple[str, int], Place]
 
 def parse(source: Source) -> ast.FunctionDef | ast.AsyncFunctionDef:
     """The tree of a definition, at the lines and columns that it has in its file."""
+    if source.qualname.endswith("<lambda>"):
+        return as_definition(source)
     indented = source.text[:1].isspace()
     tree = ast.parse(("if 1:\n" if indented else "") + source.text, source.filename)
     ast.increment_lineno(tree, source.firstlineno - (2 if indented else 1))
@@ -97,6 +99,18 @@ def parse(source: Source) -> ast.FunctionDef | ast.AsyncFunctionDef:
         found = found.body[0]
     assert isinstance(found, ast.FunctionDef | ast.AsyncFunctionDef), ast.dump(found)
     return found
+
+
+def as_definition(source: Source) -> ast.FunctionDef:
+    """A lambda as the definition of a function of the same name."""
+    tree = ast.parse(f"({source.text})", source.filename, "eval")
+    ast.increment_lineno(tree, source.firstlineno - 1)
+    found = tree.body
+    assert isinstance(found, ast.Lambda), ast.dump(found)
+    result = ast.copy_location(ast.Return(found.body), found.body)
+    definition = ast.FunctionDef("<lambda>", found.args, [result], [])
+    definition.type_params = []  # type: ignore[attr-defined, unused-ignore]
+    return ast.copy_location(definition, found)
 
 
 def fingerprint(definition: ast.AST, *context: object) -> str:
