@@ -39,7 +39,7 @@ class Request:
 
     A request is pickled with every checkpoint, so each says by `__reduce__` how: a dataclass's own way costs 3 µs."""
 
-    __slots__ = ()
+    __slots__: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         values = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.__slots__)

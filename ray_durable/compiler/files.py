@@ -26,10 +26,10 @@ def closed_file(kind: int) -> Any:
     wrapped: Any = raw
     if KINDS[kind] is io.TextIOWrapper:
         wrapped = io.TextIOWrapper(io.BufferedReader(raw), encoding="utf-8")
-    elif KINDS[kind] is io.BufferedRandom:
-        wrapped = io.BufferedWriter(raw)  # devnull cannot seek, which a random-access file must
-    elif KINDS[kind] is not io.FileIO:
-        wrapped = KINDS[kind](raw)
+    elif KINDS[kind] is io.BufferedReader:
+        wrapped = io.BufferedReader(raw)
+    elif KINDS[kind] is not io.FileIO:  # a random-access file among them: devnull cannot seek, which one must
+        wrapped = io.BufferedWriter(raw)
     wrapped.close()
     return wrapped
 
