@@ -55,7 +55,7 @@ class Pickling:
         self.buffers: list[pickle.PickleBuffer] = []
         self.out_of_band = False
         self.pickler = kind(self, 5, buffer_callback=self.keep_in_band)
-        self.pickler.dispatch_table = references.dispatch_table(by_key=by_key)
+        self.pickler.dispatch_table = references.dispatch_table(by_key=by_key, functions=kind is pickle.Pickler)
 
     def keep_in_band(self, buffer: pickle.PickleBuffer) -> bool:
         if not self.out_of_band or buffer.raw().nbytes < LARGE_BYTES:

@@ -28,8 +28,8 @@ class Layout:
     point, a number whose bits say which variables, and the values of the others."""
 
     __slots__ = (
-        "at", "blank", "cells", "delegate", "held", "loops", "order", "places", "references", "resumed", "suffix",
-        "taking", "to", "unit",
+        "at", "blank", "cells", "delegate", "held", "loops", "makes_functions", "only", "order", "places",
+        "references", "resumed", "suffix", "taking", "to", "unit",
     )  # fmt: skip
 
     def __init__(self, unit: Unit, resumed: bool) -> None:
@@ -43,6 +43,9 @@ class Layout:
         held = [()] + [point.temporaries for point in unit.points]
         self.loops = [tuple(name for name in names if name.startswith(prefix)) for names in held]
         self.held = [tuple(name for name in names if not name.startswith(prefix)) for names in held]
+        alone = len(unit.points) == 1 and not unit.variables and not unit.cells_order and not held[1]
+        self.only: tuple[int] | None = (1,) if alone else None  # the state, where there can be but one
+        self.makes_functions = any(isinstance(each, types.CodeType) for each in unit.code.co_consts)
         self.taking: list[dict[tuple[str, ...], Taking]] = [{} for _ in held]
         self.places: dict[tuple[int, int], Any] = {}
 

@@ -34,6 +34,7 @@ from ray_durable.compiler.functions import (
     reduce_module,
 )
 from ray_durable.compiler.iterators import REDUCERS
+from ray_durable.compiler.wrapping import reduce_cell_of_functions
 from ray_durable.compiler.writing import Writer
 
 __all__ = ["Pickler", "Unpicklable", "dispatch_table", "dumps", "find_unpicklable", "reducer_override"]
@@ -59,17 +60,19 @@ class Table(dict[type, Any]):
         return found
 
 
-def dispatch_table(*, by_key: bool = False, met: list[Any] | None = None) -> Table:
+def dispatch_table(*, by_key: bool = False, met: list[Any] | None = None, functions: bool = False) -> Table:
     """The reducers for a pickler's `dispatch_table`: suspended objects, cells, modules, exceptions, iterators.
 
     `by_key`: write only the key of a frame's code, which is then in `identity.exported()` and must be stored beside
     the pickle; else the code of functions that no import finds is in the pickle itself. `met`: a list that gets every
-    suspended object written, for `discard(obj, also=met)`; the caller clears it.
+    suspended object written, for `discard(obj, also=met)`; the caller clears it. `functions`: the pickler has no
+    `reducer_override`, so functions that are values of locals (not deeper) are pickled here; never both, as a function
+    met both ways would become two.
 
     Example: class Codec(pickle.Pickler): dispatch_table = dispatch_table(by_key=True)"""
     table = Table(REDUCERS | files.REDUCERS)
-    table |= suspendable(Writer(by_key=by_key, met=met))
-    table[types.CellType] = reduce_cell
+    table |= suspendable(Writer(by_key=by_key, met=met, functions=functions))
+    table[types.CellType] = reduce_cell_of_functions if functions else reduce_cell
     table[types.ModuleType] = reduce_module
     return table
 

@@ -29,6 +29,41 @@ PLAIN |= NATIVE_IS_RIGHT
 OURS = frozenset({Code, types.CellType, types.ModuleType, *REDUCERS})
 
 
+class WrappedFunction:
+    """Stands for a function, for a pickler that has all of our reducers but `reducer_override`: C's pickler takes
+    functions by name only, before it looks for a reducer. One per function, as for `Wrapped`."""
+
+    __slots__ = ("__weakref__", "function")
+
+    def __init__(self, function: types.FunctionType) -> None:
+        self.function = function
+
+    def __reduce__(self) -> Any:
+        made, arguments, (used, *rest), *setting = reduce_function(self.function)
+        used = {name: wrapped_function(value) for name, value in used.items()}
+        return made, arguments, (used, *rest), *setting
+
+
+def wrapped_function(value: Any) -> Any:
+    """`value`, or what stands for it if it is a function that no import finds."""
+    if type(value) is not types.FunctionType or is_importable(value):
+        return value
+    key = (get_ident(), id(value))
+    found = FUNCTIONS.get(key)
+    if found is None:
+        found = FUNCTIONS[key] = WrappedFunction(value)
+    return found
+
+
+def reduce_cell_of_functions(cell: types.CellType) -> Any:
+    """`reduce_cell`, for a pickler without `reducer_override`."""
+    made, arguments, *state = reduce_cell(cell)
+    return made, arguments, *((tuple(map(wrapped_function, state[0])), *state[1:]) if state else ())
+
+
+FUNCTIONS: weakref.WeakValueDictionary[tuple[int, int], WrappedFunction] = weakref.WeakValueDictionary()
+
+
 class Wrapped:
     """Stands for `value` in a pickle. There is one per value while a pickler's memo keeps it, so identity is kept."""
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import weakref
 from sys import getrefcount
 from threading import get_ident
-from types import CoroutineType, GeneratorType
+from types import CoroutineType, FunctionType, GeneratorType
 from typing import Any
 
 from ray_durable.compiler import identity
@@ -23,7 +23,7 @@ from ray_durable.compiler.frame import UNBOUND
 from ray_durable.compiler.iterators import encode
 from ray_durable.compiler.layouts import ENDS, LAYOUTS, Layout, delegate_of, layout_of, not_durable, pending, where
 from ray_durable.compiler.reading import frame, new_finished, new_not_started
-from ray_durable.compiler.wrapping import PLAIN, wrapped
+from ray_durable.compiler.wrapping import PLAIN, wrapped, wrapped_function
 from ray_durable.errors import CannotPickleError
 
 Reduced = tuple[Any, ...]
@@ -54,39 +54,50 @@ def delegated_by(obj: Any) -> Any:
 class Writer:
     """Reducers of one kind. `wraps`: for a pickler that knows nothing of ours, so values of locals are wrapped for it.
 
-    `by_key`: code is named, not written. `met`: a list that gets every suspended object written, for `discard`."""
+    `by_key`: code is named, not written. `met`: a list that gets every suspended object written, for `discard`.
+    `functions`: for a pickler without `reducer_override`: functions that are values of locals are wrapped for it."""
 
-    def __init__(self, wraps: bool = False, by_key: bool = False, met: list[Any] | None = None) -> None:
-        self.wraps, self.by_key, self.met = wraps, by_key, met
+    def __init__(
+        self, wraps: bool = False, by_key: bool = False, met: list[Any] | None = None, functions: bool = False
+    ) -> None:
+        self.wraps, self.by_key, self.met, self.functions = wraps, by_key, met, functions
 
     def generator(self, obj: Any) -> Reduced:
-        """`suspended` for generators: the usual case first, with few calls (this is the speed of every checkpoint)."""
+        """`suspended` for generators: the usual cases first, with few calls (this is the speed of every checkpoint)."""
         layout = LAYOUTS.get(id(obj.gi_code))
         native = obj.gi_frame
-        if layout is None or native is None or obj.gi_yieldfrom is not None or MARKS or layout.unit.cells_order:
+        if layout is None or native is None or MARKS or layout.unit.cells_order or obj.gi_running:
             return self.suspended(obj)
+        inner = obj.gi_yieldfrom
+        before: State = ()
+        if inner is not None:
+            # the usual delegate: an operation's frame, which has no variables, so that its state is a constant
+            below = LAYOUTS.get(id(inner.gi_code)) if inner.__class__ is GeneratorType else None
+            if below is None or below.only is None or inner.gi_yieldfrom is not None or getrefcount(inner) > 3:
+                del inner  # `delegating` counts references
+                return self.delegating(obj, layout)
+            known = below.references[self.by_key]
+            if known is None or known[0] is not inner.gi_frame.f_globals:
+                del inner
+                return self.delegating(obj, layout)
+            before = "c", ("", known[1], below.only)
         variables = native.f_locals
         point = variables.get(layout.at)
         known = layout.references[self.by_key]
-        if (
-            point is None
-            or (layout.resumed and variables[layout.to])
-            or known is None
-            or known[0] is not native.f_globals
-        ):
+        if point is None or known is None or known[0] is not native.f_globals:
             return self.suspended(obj)
         taking = layout.taking[point].get(tuple(variables))
-        if taking is None or obj.gi_running or (layout.resumed and variables[layout.to]):
+        if taking is None or (layout.resumed and variables[layout.to]):
             return self.suspended(obj)
-        state = taking[0] + taking[1](variables)
+        if self.met is not None:
+            self.met += (obj,) if inner is None else (obj, inner)
+        state = before + taking[0] + taking[1](variables)
         if layout.loops[point]:
             state += self.iterators(layout, layout.loops[point], variables)
         if SNAPSHOTS:
             variables.clear()
-        if self.wraps and not PLAIN.issuperset(map(type, state)):
-            state = tuple(map(wrapped, state))
-        if self.met is not None:
-            self.met.append(obj)
+        if self.wraps or (self.functions and layout.makes_functions):
+            state = self.wrapped(state)
         return frame, known[1], state, None, None, frame
 
     def suspended(self, obj: Any) -> Reduced:
@@ -122,9 +133,13 @@ class Writer:
             state += self.iterators(layout, layout.loops[point], variables)
         if SNAPSHOTS:
             variables.clear()  # it is kept on the frame, and would keep the values alive
-        if self.wraps and not PLAIN.issuperset(map(type, state)):
-            return tuple(map(wrapped, state))
-        return state
+        return self.wrapped(state) if self.wraps or (self.functions and layout.makes_functions) else state
+
+    def wrapped(self, state: State) -> State:
+        """A state with the values that the pickler refuses in a wrapper."""
+        if self.wraps:
+            return state if PLAIN.issuperset(map(type, state)) else tuple(map(wrapped, state))
+        return tuple(map(wrapped_function, state)) if FunctionType in map(type, state) else state
 
     def iterators(self, layout: Layout, names: tuple[str, ...], variables: Any) -> State:
         """The iterators of the loops around a yield point, in the short form if only the loop refers to them."""

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+SHOWN_MAX = 20  # regressions named per module
 WORKER = "ray_durable.testing.conforming"
 
 
@@ -106,7 +107,7 @@ def run(target: Target, durable: bool, timeout_s: float, select: str | None = No
         if not report.exists():
             return Run(error=tail)
         found: dict[str, Any] = json.loads(report.read_text())
-    return Run(found["outcomes"], found["counts"])
+    return Run(found["outcomes"], found["counts"], "" if found["done"] else tail)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,8 +189,11 @@ def show(comparison: Comparison, verbose: bool) -> None:
     for name, each in (("plain", comparison.before), ("durable", comparison.after)):
         if each.error:
             print(f"{comparison.target.name}, {name}: no result\n{each.error}", file=sys.stderr)
-    for test in comparison.regressions:
+    regressions = comparison.regressions
+    for test in regressions[:SHOWN_MAX]:
         print(f"{comparison.target.name}: only when durable: {test}", file=sys.stderr)
+    if len(regressions) > SHOWN_MAX:
+        print(f"{comparison.target.name}: … and {len(regressions) - SHOWN_MAX} more", file=sys.stderr)
     if verbose:
         for reason, count in sorted(comparison.after.counts.items()):
             print(f"{comparison.target.name}: {count:8} {reason}", file=sys.stderr)

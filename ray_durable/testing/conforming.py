@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import importlib
 import importlib.machinery
 import importlib.util
 import json
@@ -93,9 +94,12 @@ def install(prefixes: Sequence[str]) -> None:
 
     setattr(builtins, DECORATOR, renewing)
     finder = Finder(prefixes)
-    for name in [name for name in sys.modules if finder.takes(name)]:
+    imported = [name for name in sys.modules if finder.takes(name)]
+    for name in imported:
         del sys.modules[name]
     sys.meta_path.insert(0, finder)
+    for name in imported:
+        importlib.import_module(name)
 
 
 class Outcomes(unittest.TextTestResult):
@@ -107,6 +111,10 @@ class Outcomes(unittest.TextTestResult):
 
     def note(self, test: Any, outcome: str) -> None:
         self.outcomes[str(test.id())] = outcome
+
+    def stopTest(self, test: Any) -> None:
+        super().stopTest(test)
+        report(self.outcomes, done=False)
 
     def addSuccess(self, test: Any) -> None:
         super().addSuccess(test)
@@ -138,6 +146,18 @@ class Outcomes(unittest.TextTestResult):
             self.note(test, "failed")
 
 
+REPORT: list[Path] = []
+
+
+def report(outcomes: dict[str, str], done: bool) -> None:
+    """Write down what is known so far: the run may be ended for taking too long."""
+    renewal = sys.modules.get("ray_durable.testing.renewal")
+    counts = dict(renewal.COUNTS) if renewal is not None else {}
+    text = json.dumps({"outcomes": outcomes, "counts": counts, "done": done})
+    REPORT[0].with_suffix(".new").write_text(text)
+    REPORT[0].with_suffix(".new").replace(REPORT[0])
+
+
 def by_unittest(name: str, select: str | None) -> dict[str, str]:
     loader = unittest.TestLoader()
     if select:
@@ -163,6 +183,9 @@ class Collector:
         elif report.when == "call":
             self.outcomes.setdefault(report.nodeid, "passed")
 
+    def pytest_runtest_logfinish(self) -> None:
+        report(self.outcomes, done=False)
+
     def pytest_collectreport(self, report: Any) -> None:
         if report.failed:
             self.outcomes[f"{report.nodeid} (import)"] = "failed"
@@ -181,17 +204,11 @@ def by_pytest(path: str, select: str | None) -> dict[str, str]:
 
 def main() -> None:
     plan = json.loads(sys.argv[1])
-    counts: dict[str, int] = {}
+    REPORT.append(Path(plan["report"]))
     if plan["prefixes"]:
         install(plan["prefixes"])
     run = by_unittest if plan["runner"] == "unittest" else by_pytest
-    outcomes = run(plan["tests"], plan["select"])
-    if plan["prefixes"]:
-        from ray_durable.testing import renewal
-
-        counts = dict(renewal.COUNTS)
-    Path(plan["report"]).write_text(json.dumps({"outcomes": outcomes, "counts": counts}))
-    sys.stdout.flush()
+    report(run(plan["tests"], plan["select"]), done=True)
 
 
 if __name__ == "__main__":

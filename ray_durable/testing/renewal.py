@@ -58,7 +58,8 @@ def of_kind(made: types.FunctionType, kind: int, driver: Callable[[Any], Any]) -
     # `inspect` tells kinds by these flags, and modules by the globals; CPython itself goes by the opcodes
     code = call.__code__.replace(co_flags=call.__code__.co_flags | kind, co_name=made.__name__)
     found = types.FunctionType(code, made.__globals__, made.__name__, None, call.__closure__)
-    return functools.wraps(made)(found)
+    functools.update_wrapper(found, made)
+    return found
 
 
 def renewed(suspended: Any) -> Any:

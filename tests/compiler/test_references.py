@@ -246,7 +246,9 @@ def test_damaged_state_is_refused_and_nothing_runs(damage):
         setter(made, damage(state))
 
 
-@pytest.mark.parametrize("reference", [("x",), ("no.such:f#0",), ("os:getcwd#1",), (5,), (), ("a", "b", 3), (None, "~t")])
+@pytest.mark.parametrize(
+    "reference", [("x",), ("no.such:f#0",), ("os:getcwd#1",), (5,), (), ("a", "b", 3), (None, "~t")]
+)
 def test_damaged_reference_is_refused(reference):
     make, *_ = reduced(started(eight_locals(1, 2, 3, 4)))
     with pytest.raises(RestoreError):
@@ -274,9 +276,7 @@ def test_damaged_bytes_never_crash_the_interpreter():
         print("alive", raised > 1000)
         """
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script, "."], capture_output=True, text=True, timeout=100, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", script, "."], capture_output=True, text=True, timeout=100, check=False)
     assert done.stdout.split() == ["alive", "True"], done.stderr[-2000:]
 
 
@@ -472,3 +472,34 @@ def test_picklers_can_be_used_again_from_many_threads():
 def test_cloudpickle_takes_frames_too():
     gen = started(holding([1]))
     assert next(cloudpickle.loads(cloudpickle.dumps([gen]))[0]) == [1]
+
+
+def test_picklers_without_an_override_take_functions_of_locals():
+    @durable
+    def work():
+        count = 0
+
+        def add(n=1):
+            nonlocal count
+            count += n
+            return count
+
+        def twice():
+            return add() + add()
+
+        yield add()
+        yield twice()
+        return count, add.__defaults__
+
+    written = io.BytesIO()
+    pickler = pickle.Pickler(written, 5)
+    pickler.dispatch_table = references.dispatch_table(functions=True)
+    gen = work()
+    assert next(gen) == 1
+    pickler.dump(gen)
+    assert list(gen) == [5]
+    again = pickle.loads(written.getvalue())
+    assert next(again) == 5
+    with pytest.raises(StopIteration) as stop:
+        next(again)
+    assert stop.value.value == (3, (1,))
