@@ -35,7 +35,20 @@ class Outcome(IntEnum):
 class Branch:
     """One line of control within a coroutine."""
 
-    __slots__ = ("coroutine", "driver", "is_async", "number", "parked", "request", "root", "send", "throw")
+    __slots__ = (
+        "at",
+        "coroutine",
+        "derived",
+        "driver",
+        "is_async",
+        "number",
+        "parked",
+        "request",
+        "root",
+        "send",
+        "task",
+        "throw",
+    )
 
     def __init__(self, coroutine: Coroutine, number: int, root: Any, request: Request | None = None) -> None:
         self.coroutine = coroutine
@@ -45,12 +58,18 @@ class Branch:
         self.send = root.send
         self.throw = root.throw
         self.is_async = inspect.iscoroutine(root)
+        self.at = coroutine.seq  # number of the checkpoint that this branch took last, or began at
+        self.derived = 0  # keys handed out since
+        self.task: Any = None  # what user code knows it by, once it does: `concurrency.tasks.Task`
         self.driver: Any = None  # a host keeps here what drives an async branch
         self.parked = False  # a host sets it while the branch waits for its request, checkpoint durable
 
     def step(self, value: Any = None, error: BaseException | None = None) -> tuple[Outcome, Any]:
         """Send `value` in (or throw `error`) and run to the next request, foreign await, or end."""
         coroutine = self.coroutine
+        coroutine.running = self
+        if self.task is not None and self.task.must_cancel:
+            error = self.task.take_cancel(error)
         entered.identity = coroutine
         try:
             while True:
@@ -87,17 +106,20 @@ class Coroutine:
 
     __slots__ = (
         "__weakref__",
+        "alarms",
         "calls",
-        "derived",
         "done",
         "epoch",
         "host",
         "id",
         "main",
         "name",
+        "on_stirred",
         "others",
+        "running",
         "seq",
         "spawned",
+        "stirred",
     )
 
     def __init__(self, id: str, *, name: str | None = None, epoch: int = 0, seq: int = 0) -> None:
@@ -105,11 +127,14 @@ class Coroutine:
         self.name = name
         self.epoch = epoch
         self.seq = seq
-        self.derived = 0  # keys handed out since the last checkpoint
         self.main: Branch
+        self.running: Branch
         self.others: dict[int, Branch] = {}
         self.done: dict[int, tuple[bool, Any]] = {}  # outcomes of branches that nobody has joined yet
         self.spawned: list[Branch] = []  # started by the last step, not yet driven
+        self.stirred: list[Any] = []  # branches and alarms that a host should look at
+        self.on_stirred: Callable[[], None] | None = None  # called for those that no step has stirred
+        self.alarms: dict[Any, None] = {}  # `concurrency.futures.Alarm`s that have not rung
         self.calls: Any = None  # kept for the layer above: how this coroutine's object references were made
         self.host: Any = None  # the layer above's own record of it
 
@@ -120,34 +145,33 @@ class Coroutine:
 
     def state(self) -> tuple[Any, ...]:
         """What a checkpoint holds: live objects, for a pickler that knows durable ones."""
-        if not self.others and not self.done:
-            return (self.main.root, self.main.request)
-        others = [(branch.number, branch.root, branch.request) for branch in self.others.values()]
-        return (self.main.root, self.main.request, others, self.done)
+        main = self.main
+        if not (self.others or self.done or self.alarms or main.task):
+            return (main.root, main.request)
+        others = [(each.number, each.root, each.request, each.at, each.derived) for each in self.others.values()]
+        return (main.root, main.request, others, self.done, (main.at, main.derived))
 
     def resume(self, state: tuple[Any, ...]) -> Coroutine:
         """Make this the coroutine whose `state` this was, each branch at the request that it waited for."""
-        self.main = Branch(self, 0, state[0], state[1])
+        main = self.main = Branch(self, 0, state[0], state[1])
         if len(state) > 2:
-            self.others = {number: Branch(self, number, root, request) for number, root, request in state[2]}
+            for number, root, request, at, derived in state[2]:
+                branch = self.others[number] = Branch(self, number, root, request)
+                branch.at, branch.derived = at, derived
             self.done = state[3]
+            main.at, main.derived = state[4]
         return self
 
     def branches(self) -> list[Branch]:
         """All branches that are not done, the main one first."""
         return [self.main, *self.others.values()]
 
-    def checkpointed(self) -> int:
-        """Number the checkpoint that is about to be taken."""
-        self.seq += 1
-        self.derived = 0
-        return self.seq
-
     def derive(self, purpose: str = "") -> str:
         """A key for an outside effect: the same again when this stretch is run again after a crash, as long as the
-        code asks in the same order; new after each checkpoint."""
-        self.derived += 1
-        text = f"{self.id}/{self.seq}/{self.derived}/{purpose}"
+        branch asks in the same order, and whatever its sisters do meanwhile; new after each checkpoint."""
+        branch = self.running
+        branch.derived += 1
+        text = f"{self.id}/{branch.number}/{branch.at}/{branch.derived}/{purpose}"
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
     def spawn(self, roots: list[Any]) -> list[int]:
@@ -155,15 +179,21 @@ class Coroutine:
         next_number = 1 + max((0, *self.others, *self.done))
         for number, root in enumerate(roots, next_number):
             branch = self.others[number] = Branch(self, number, root)
+            branch.at = self.running.at  # not `seq`, which a sister's checkpoint may have raised
             self.spawned.append(branch)
             numbers.append(number)
         return numbers
 
     def finish_branch(self, branch: Branch, succeeded: bool, value: Any) -> list[Branch]:
-        """Note the outcome of a branch other than the main one; the branches whose join it completes."""
-        del self.others[branch.number]
-        self.done[branch.number] = (succeeded, value)
-        return [waiting for waiting in self.branches() if self.joined(waiting) is not None]
+        """Note the outcome of a branch other than the main one; the branches whose join it completes.
+
+        One that nobody joins any more (a sister has failed before) is forgotten."""
+        number = branch.number
+        del self.others[number]
+        joining = [each for each in self.branches() if type(each.request) is Join and number in each.request.branches]
+        if joining:
+            self.done[number] = (succeeded, value)
+        return [waiting for waiting in joining if self.joined(waiting) is not None]
 
     def joined(self, branch: Branch) -> list[tuple[bool, Any] | None] | None:
         """The answer to the join that `branch` waits for, or None while it must wait on."""

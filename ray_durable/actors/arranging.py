@@ -71,12 +71,17 @@ def take_message(engine: Engine, branch: Branch) -> bool:
     payload = hosted.mailbox.take(request.topic)
     if payload is None:
         return False
+    answer(engine, branch, payload)
+    return True
+
+
+def answer(engine: Engine, branch: Branch, payload: bytes | None) -> None:
+    """Wake the branch with the value that `payload` holds, or with the reason why it cannot be read."""
     try:
-        value, error = loads(payload), None
+        value, error = None if payload is None else loads(payload), None
     except Exception as unreadable:
         value, error = None, unreadable
     engine.wake(branch, value, error)
-    return True
 
 
 @arranger(Emitted)
@@ -84,9 +89,7 @@ def stream(engine: Engine, branch: Branch, request: Emitted) -> None:
     """The value is durable: readers may see it, and the generator goes on unless they are too far behind."""
     hosted: Hosted = branch.coroutine.host
     hosted.visible = hosted.marks.emitted
-    readers, hosted.readers = hosted.readers, []
-    for reader in readers:
-        reader()
+    hosted.notify_readers()
     hosted.blocked = branch
     resume_stream(engine, hosted)
 
@@ -94,9 +97,9 @@ def stream(engine: Engine, branch: Branch, request: Emitted) -> None:
 def resume_stream(engine: Engine, hosted: Hosted) -> bool:
     """Send the oldest sent value (or None) into a generator that may go on."""
     branch = hosted.blocked
-    if branch is None or not branch.parked or hosted.is_backlogged():
+    if branch is None or not branch.parked or type(branch.request) is not Emitted or hosted.is_backlogged():
         return False
     hosted.blocked = None
     payload = hosted.mailbox.take(SENT) if hosted.mailbox is not None else None
-    engine.wake(branch, None if payload is None else loads(payload))
+    answer(engine, branch, payload)
     return True

@@ -18,13 +18,14 @@ Stepped = Callable[[Branch, Outcome, Any], None]
 class AsyncDriver:
     """One task for the life of one branch on this host; between durable requests it waits for `wake`."""
 
-    __slots__ = ("answer", "branch", "stepped", "task", "wakeup")
+    __slots__ = ("answer", "branch", "foreign", "stepped", "task", "wakeup")
 
     def __init__(self, branch: Branch, stepped: Stepped, loop: asyncio.AbstractEventLoop) -> None:
         self.branch = branch
         self.stepped = stepped
         self.wakeup: asyncio.Future[None] = loop.create_future()
         self.answer: tuple[Any, BaseException | None] = (None, None)
+        self.foreign = False  # it awaits something of asyncio's just now
         self.task = loop.create_task(self.run())
 
     def wake(self, value: Any, error: BaseException | None) -> None:
@@ -32,6 +33,10 @@ class AsyncDriver:
         self.answer = (value, error)
         if not self.wakeup.done():
             self.wakeup.set_result(None)
+
+    def interrupt(self, reason: str) -> None:
+        """Cancel what the branch awaits of asyncio's: CancelledError is raised there."""
+        self.task.cancel(reason)
 
     def stop(self) -> None:
         """Never touch the branch again: it lives on elsewhere."""
@@ -52,10 +57,12 @@ class AsyncDriver:
             (value, error), self.answer = self.answer, (None, None)
             outcome, answer = self.branch.step(value, error)
             while outcome is Outcome.FOREIGN:
+                self.foreign = True
                 try:
                     value, error = (yield answer), None
                 except BaseException as thrown:
                     value, error = None, thrown
+                self.foreign = False
                 if self.branch is None:
                     return
                 outcome, answer = self.branch.step(value, error)

@@ -11,12 +11,12 @@ the controller's.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
-from ray_durable.actors.arranging import arrangers, resume_stream, take_message
+from ray_durable.actors import leaving, letters
+from ray_durable.actors.arranging import arrangers, resume_stream
 from ray_durable.actors.driving import AsyncDriver
 from ray_durable.actors.hosted import Answered, Hosted, Leaving
 from ray_durable.actors.mailbox import Message
@@ -24,7 +24,7 @@ from ray_durable.actors.outcomes import ENDINGS, Ending, Finished, pack_outcome
 from ray_durable.actors.runqueue import Timers, Wakeup
 from ray_durable.actors.tally import TIMED_ONE_OF, Tally
 from ray_durable.actors.transfer import Transfer
-from ray_durable.checkpoint.record import Kind
+from ray_durable.checkpoint.record import Codec, Kind
 from ray_durable.checkpoint.references import find_references
 from ray_durable.clock import SYSTEM_CLOCK, Clock
 from ray_durable.compiler.discard import discard
@@ -35,6 +35,8 @@ from ray_durable.runner import Branch, Coroutine, Outcome
 __all__ = ["Engine"]
 
 TURN_S = 0.005  # a turn that has lasted this long commits what it has
+DEPARTED_S = 60.0  # a command about what was here may be this late
+DEPARTED_MIN = 10_000
 
 
 class Engine:
@@ -57,6 +59,7 @@ class Engine:
         self.turn_size = turn_size
         self.on_finished = on_finished
         self.coroutines: dict[str, Hosted] = {}
+        self.departed: OrderedDict[str, tuple[int, float]] = OrderedDict()  # epoch of what was here, and until when
         self.ready: deque[Wakeup] = deque()
         self.timers = Timers(loop, clock)
         self.scheduled = False
@@ -134,6 +137,8 @@ class Engine:
             for waiting in coroutine.finish_branch(branch, outcome is Outcome.RETURNED, answer):
                 if waiting.parked:
                     self.wake(waiting, coroutine.take_joined(waiting))
+            if coroutine.host.leaving is not None:
+                leaving.try_leave(self, coroutine.host)
         elif outcome is Outcome.RETURNED:
             self.returned(coroutine.host, answer)
         else:
@@ -150,6 +155,8 @@ class Engine:
         coroutine = branch.coroutine
         hosted: Hosted = coroutine.host
         item = None
+        before = branch.at, branch.derived
+        branch.at, branch.derived = coroutine.seq + 1, 0
         try:
             if type(branch.request) is Emit:
                 item = hosted.emit(branch)
@@ -161,16 +168,15 @@ class Engine:
             if item is not None:
                 hosted.items.pop()
                 hosted.marks.emitted -= 1
+            branch.at, branch.derived = before
             self.tally.cannot_save(hosted.header.function)
             self.wake(branch, None, refusal)
             return
         coroutine.seq += 1
-        coroutine.derived = 0
         marks = b"" if hosted.plain else hosted.marks.pack()
         if item is not None:
             self.log.append(coroutine.id, hosted.epoch, item[0], Kind.ITEM, item[1])
-        if hosted.last is not None:
-            hosted.last = ("frames", state)
+        hosted.saved(state)
         self.tally.checkpoint(hosted.header.function, len(state))
         self.log.append(coroutine.id, hosted.epoch, coroutine.seq, Kind.CHECKPOINT, state, branch, marks, hosted.codec)
 
@@ -202,11 +208,10 @@ class Engine:
         if hosted is None:
             return
         branch.parked = True
-        if hosted.leaving is not None and self.try_leave(hosted):
+        if hosted.leaving is not None:
+            leaving.try_leave(self, hosted)  # or it is held until the others stand still too
             return
-        if hosted.cancelling is not None and branch.number == 0:
-            cancelling, hosted.cancelling = hosted.cancelling, None
-            self.wake(branch, None, cancelling)
+        if hosted.mailbox is not None and branch.number == 0 and letters.take_cancellation(self, hosted):
             return
         request = branch.request
         if request is None:  # it had not begun, or awaited something foreign: that is evaluated again
@@ -246,11 +251,15 @@ class Engine:
         if known is not None and known.epoch >= epoch:
             known.when_adopted(adopted)
             return
+        if id in self.departed and self.departed[id][0] >= epoch:
+            adopted()  # it was here, and has ended or moved on
+            return
         try:
             hosted = Hosted.from_transfer(transfer, self.log.chunks)
             broken = None
         except Exception as error:
-            hosted, broken = Hosted(transfer.header, Coroutine(id), epoch, transfer.marks), error
+            hosted, broken = Hosted(transfer.header, Coroutine(id, seq=transfer.seq), epoch, transfer.marks), error
+            hosted.coroutine.host = None
         hosted.when_adopted(adopted)
         self.coroutines[id] = hosted
         self.tally.adopted(hosted.header.function, begun=transfer.form == "call")
@@ -283,47 +292,50 @@ class Engine:
 
     def raised(self, hosted: Hosted, error: BaseException) -> None:
         """Run it again from its last checkpoint if its options say so, else it has failed."""
+        most = hosted.header.max_retries
         if isinstance(error, CoroutineCancelled | asyncio.CancelledError):
             self.end(hosted, "cancelled", error)
-        elif hosted.last is not None and hosted.marks.retried < hosted.header.max_retries:
-            form, state = hosted.last
-            hosted.marks.retried += 1
-            self.tally.retried()
-            hosted.coroutine.host = None
-            again = Hosted.from_transfer(replace(hosted.transfer(hosted.epoch, "", state), form=form), self.log.chunks)
-            again.plain = False
-            again.adopted()
-            self.coroutines[hosted.header.id] = again
-            self.begin(again)
+        elif hosted.last is not None and (most < 0 or hosted.marks.retried < most):
+            self.retry(hosted)
         else:
             self.end(hosted, "failed", error)
+
+    def retry(self, hosted: Hosted) -> None:
+        """Run it again from its last checkpoint, once that is durable."""
+        hosted.marks.retried += 1
+        self.tally.retried()
+        self.let_go_of_branches(hosted.coroutine)
+        hosted.rewind(self.log.chunks)
+        coroutine = hosted.coroutine
+        self.after_commit(lambda: self.begin(hosted) if coroutine.host is hosted else None)
+
+    def let_go_of_branches(self, coroutine: Coroutine) -> None:
+        """Drop all branches but the main one, which has ended: its `gather` gave up on them."""
+        for branch in coroutine.others.values():
+            if branch.driver is not None:
+                branch.driver.stop()
+            discard(branch.root)
 
     def end(self, hosted: Hosted, ending: Ending, value: Any) -> None:
         """Make the outcome durable, then tell of it."""
         header = hosted.header
         ending, payload, text = pack_outcome(header.id, ending, value)
         hosted.coroutine.seq += 1
-        for branch in hosted.coroutine.others.values():  # its `gather` gave up on them
-            if branch.driver is not None:
-                branch.driver.stop()
-            discard(branch.root)
+        self.let_go_of_branches(hosted.coroutine)
         hosted.coroutine.host = None
         self.tally.ended(header.function, ending)
 
         def release() -> None:
-            if self.coroutines.get(header.id) is hosted:
-                del self.coroutines[header.id]
+            self.depart(hosted)
             if hosted.leaving is not None:
                 hosted.leaving.done(None)
             hosted.visible = hosted.marks.emitted
             items, emitted = tuple(hosted.items), hosted.marks.emitted
             self.on_finished(Finished(header.id, hosted.epoch, ending, payload, text, emitted, items))
-            for reader in hosted.readers:
-                reader()
+            hosted.notify_readers()
 
-        self.log.append(
-            header.id, hosted.epoch, hosted.coroutine.seq, ENDINGS[ending], payload, release, hosted.marks.pack()
-        )
+        marks = hosted.marks.pack() + text.encode()
+        self.log.append(header.id, hosted.epoch, hosted.coroutine.seq, ENDINGS[ending], payload, release, marks)
         self.schedule()
 
     def reader_has(self, hosted: Hosted, index: int) -> None:
@@ -332,88 +344,43 @@ class Engine:
         if hosted.blocked is not None:
             resume_stream(self, hosted)
 
-    def release(self, id: str, leaving: Leaving) -> None:
-        """Let a coroutine go at its next yield point; `leaving.done` gets its transfer, or None if it is not here (any
-        more), once `moved` is durable."""
-        hosted = self.coroutines.get(id)
-        if hosted is None or hosted.coroutine.host is None or hosted.leaving is not None:
-            leaving.done(None)
-            return
-        hosted.leaving = leaving
-        self.try_leave(hosted)
+    def depart(self, hosted: Hosted) -> None:
+        """It is not here any more: a late command to adopt it at that epoch must not run it again."""
+        id, now = hosted.header.id, self.clock.monotonic()
+        if self.coroutines.get(id) is hosted:
+            del self.coroutines[id]
+        self.departed[id] = (hosted.epoch, now + DEPARTED_S)
+        self.departed.move_to_end(id)
+        while len(self.departed) > DEPARTED_MIN and next(iter(self.departed.values()))[1] < now:
+            self.departed.popitem(last=False)
 
-    def try_leave(self, hosted: Hosted) -> bool:
-        """Part with the coroutine if all its branches stand at durable yield points."""
-        leaving, coroutine = hosted.leaving, hosted.coroutine
-        assert leaving is not None
-        branches = coroutine.branches()
-        if hosted.events > hosted.marks.events:
-            return False  # a message is on its way into the log
-        if not all(branch.parked or (branch.is_async and branch.request is None) for branch in branches):
-            return False
-        coroutine.seq += 1
-        transfer = hosted.transfer(leaving.epoch, leaving.to, hosted.state())
-        coroutine.host = None
-        for branch in branches:
-            if branch.driver is not None:
-                branch.driver.stop()
-        coroutine.let_go()
-        del self.coroutines[hosted.header.id]
-        self.log.append(
-            hosted.header.id,
-            leaving.epoch,
-            transfer.seq,
-            Kind.MOVED,
-            transfer.encode(),
-            lambda: leaving.done(transfer),
-            hosted.marks.pack(),
-        )
+    def release(self, id: str, going: Leaving) -> None:
+        """Let a coroutine go at its next yield point: see `leaving.release`."""
+        leaving.release(self, id, going)
+
+    def stay(self) -> None:
+        """Whatever was to leave and has not left yet stays: another term gives the commands now."""
+        for hosted in list(self.coroutines.values()):
+            if hosted.leaving is not None and hosted.coroutine.host is not None:
+                leaving.stay(self, hosted)
+
+    def after_commit(self, action: Callable[[], Any]) -> None:
+        """Call `action` when all that has been gathered so far is durable."""
+        self.log.append("", 0, 0, Kind.MARK, b"", action, b"", Codec.OPAQUE)
         self.schedule()
-        return True
 
-    def cancel(self, id: str, error: BaseException) -> bool:
-        """Throw `error` into the coroutine at its current or next yield point. Whether it is here."""
-        hosted = self.coroutines.get(id)
-        if hosted is None or hosted.coroutine.host is None:
-            return False
-        main = hosted.coroutine.main
-        if main.parked:
-            self.wake(main, None, error)
-        else:
-            hosted.cancelling = error
-        return True
+    def cancel(self, id: str, accepted: Callable[[bool], None]) -> None:
+        """Cancel a coroutine at its current or next yield point. `accepted(True)`: that is durable, and outlives this
+        host; `accepted(False)`: it does not live here, or has ended."""
+        letters.cancel(self, id, accepted)
 
     def deliver(self, id: str, message: Message, payload: bytes, accepted: Callable[[bool], None]) -> None:
         """Make a message durable, then put it in the coroutine's mailbox. `accepted(False)`: it does not live here."""
-        hosted = self.coroutines.get(id)
-        if hosted is None or hosted.coroutine.host is None or hosted.leaving is not None:
-            accepted(False)
-            return
-        if hosted.mailbox is not None and not hosted.mailbox.is_new(message):
-            accepted(True)
-            return
-        hosted.events += 1
-        number = hosted.events
-
-        def arrived() -> None:
-            hosted.apply_event(number, payload)
-            accepted(True)
-            if hosted.coroutine.host is None or (hosted.leaving is not None and self.try_leave(hosted)):
-                return
-            for branch in hosted.coroutine.branches():
-                if branch.parked:
-                    take_message(self, branch)
-
-        self.log.append(id, hosted.epoch, number, Kind.EVENT, payload, arrived)
-        self.schedule()
+        letters.deliver(self, id, message, payload, accepted)
 
     def log_event(self, hosted: Hosted, payload: bytes) -> None:
         """Log what the state of the coroutine has taken in already: the next checkpoint holds it."""
-        hosted.events += 1
-        hosted.marks.events = hosted.events
-        hosted.plain = False
-        self.log.append(hosted.header.id, hosted.epoch, hosted.events, Kind.EVENT, payload)
-        self.schedule()
+        letters.log_event(self, hosted, payload)
 
     def stop(self) -> None:
         """Run and release nothing more, for good."""

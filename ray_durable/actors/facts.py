@@ -8,7 +8,7 @@ from dataclasses import replace
 from ray_durable.actors.outcomes import ENDINGS, Finished
 from ray_durable.actors.ownership import Fact, decode_plans
 from ray_durable.actors.transfer import Marks, Transfer
-from ray_durable.checkpoint.record import Consumed, Kind, Record
+from ray_durable.checkpoint.record import MARKS, Consumed, Kind, Record
 from ray_durable.checkpoint.recovery import Recovered, Recovery
 
 __all__ = ["facts_in", "finished_in", "newest_transfer", "transfer_from"]
@@ -39,9 +39,11 @@ def finished_in(recovery: Recovery) -> Iterator[Finished]:
     for id, found in recovery.coroutines.items():
         ending = found.terminal
         if ending is not None and ending.kind in BY_KIND:
-            items = tuple((item.seq, bytes(item.state)) for item in found.items)
-            emitted = max((index + 1 for index, _ in items), default=0)
-            yield Finished(id, ending.epoch, BY_KIND[ending.kind], bytes(ending.state), "", emitted, items)
+            transfer = transfer_from(found)  # what streamed before it came here came with it
+            emitted = Consumed.unpack(ending.consumed).emitted
+            items = () if transfer is None else tuple(item for item in transfer.items if item[0] < emitted)
+            text = bytes(ending.consumed[MARKS.size :]).decode()
+            yield Finished(id, ending.epoch, BY_KIND[ending.kind], bytes(ending.state), text, emitted, items)
 
 
 def transfer_from(found: Recovered) -> Transfer | None:

@@ -37,7 +37,7 @@ from ray_durable.checkpoint.names import segment_name
 from ray_durable.clock import SYSTEM_CLOCK
 from ray_durable.compiler.identity import set_policy
 from ray_durable.config import Settings
-from ray_durable.errors import CoroutineCancelled, FencedError, StaleTermError
+from ray_durable.errors import FencedError, StaleTermError
 from ray_durable.inspection import view_branches
 from ray_durable.logs import open_event_log
 from ray_durable.metrics import Metrics
@@ -250,12 +250,11 @@ class Host:
         return await done
 
     async def cancel(self, term: int, id: str) -> bool:
-        """Throw a cancellation into a coroutine at its yield point. Whether it is here."""
+        """Cancel a coroutine at its yield point. True once that is durable, False if the coroutine is not here."""
         self.check(term)
-        hosted = self.engine.coroutines.get(id)
-        is_async = hosted is not None and hosted.coroutine.host is not None and hosted.coroutine.main.is_async
-        error = asyncio.CancelledError(f"coroutine {id} was cancelled") if is_async else CoroutineCancelled(id)
-        return self.engine.cancel(id, error)
+        done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self.engine.cancel(id, done.set_result)
+        return await done
 
     async def item(self, term: int, id: str, index: int) -> Value | None:
         """The streamed value `index` as soon as it is durable, or None when neither it nor the coroutine is here.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -48,8 +48,8 @@ class Hosted:
 
     __slots__ = (
         "adoption",
+        "arriving",
         "blocked",
-        "cancelling",
         "codec",
         "coroutine",
         "epoch",
@@ -62,6 +62,7 @@ class Hosted:
         "marks",
         "plain",
         "readers",
+        "since",
         "visible",
     )
 
@@ -77,8 +78,9 @@ class Hosted:
         self.readers: list[Callable[[], None]] = []
         self.blocked: Branch | None = None  # waits for the reader to catch up
         self.leaving: Leaving | None = None
-        self.cancelling: BaseException | None = None
+        self.arriving: set[int] = set()  # events that are on their way into the log, and not in the state
         self.last: tuple[Form, bytes] | None = None  # form and state to run again from, kept for those that may retry
+        self.since: list[tuple[int, bytes]] = []  # events since then
         self.adoption: list[Callable[[], None]] | None = []  # to be called once `adopted` is durable; None: it is
         self.codec = int(Codec.PICKLE | Codec.KEPT if header.keep_history else Codec.PICKLE)
         self.plain = True  # nothing streams, nothing arrives: the marks need not be written
@@ -92,27 +94,38 @@ class Hosted:
         header = transfer.header
         marks = replace(transfer.marks)  # the transfer's own say what its state holds, and stay so
         coroutine = Coroutine(header.id, name=header.name, epoch=transfer.epoch, seq=transfer.seq)
+        more = load_into(coroutine, transfer.form, transfer.state, transfer.events, chunks)
         mailbox = None
-        with loading(coroutine, transfer.events):
-            if transfer.form == "call":
-                coroutine.begin(start(*loads(transfer.state, chunks)))
-            else:
-                state, *more = loads(transfer.state, chunks)
-                coroutine.resume(state)
-                if more:
-                    letters, marks.emitted, marks.retried = more
-                    mailbox = None if letters is None else Mailbox.decode(letters)
+        if more is not None:
+            letters, marks.emitted, marks.retried = more
+            mailbox = None if letters is None else Mailbox.decode(letters)
         hosted = cls(header, coroutine, transfer.epoch, marks)
         hosted.mailbox = mailbox
         # An item may be durable without the checkpoint behind it: its yield has not happened.
         hosted.items.extend(item for item in transfer.items if item[0] < marks.emitted)
         hosted.visible = marks.emitted
         hosted.plain = not any(marks.numbers())
-        for number, payload in transfer.events:
-            hosted.apply_event(number, payload)
         if header.retry_exceptions:
             hosted.last = (transfer.form, transfer.state)
+        for number, payload in transfer.events:
+            hosted.apply_event(number, payload)
         return hosted
+
+    def rewind(self, chunks: BufferStore | None = None) -> None:
+        """Build the coroutine again as it was at its last checkpoint, with what has come since."""
+        assert self.last is not None
+        form, state = self.last
+        old = self.coroutine
+        coroutine = Coroutine(old.id, name=old.name, epoch=old.epoch, seq=old.seq)
+        more = load_into(coroutine, form, state, self.since, chunks)
+        self.mailbox = None if more is None or more[0] is None else Mailbox.decode(more[0])
+        self.blocked = None
+        since, self.since = self.since, []
+        for number, payload in since:
+            self.apply_event(number, payload)
+        self.plain = False
+        old.host, coroutine.host = None, self
+        self.coroutine = coroutine
 
     def when_adopted(self, action: Callable[[], None]) -> None:
         """Call `action` once this host's adoption is durable."""
@@ -130,13 +143,26 @@ class Hosted:
     def apply_event(self, number: int, payload: bytes) -> None:
         """Bring a durable event into the state."""
         self.plain = False
+        self.arriving.discard(number)
         self.events = max(self.events, number)
-        self.marks.events = max(self.marks.events, number)
+        self.mark_events()
+        if self.last is not None:
+            self.since.append((number, payload))
         message = loads(payload)
         if isinstance(message, Message):
             if self.mailbox is None:
                 self.mailbox = Mailbox()
             self.mailbox.put(message)
+
+    def mark_events(self) -> None:
+        """All events below the first that is still on its way are in the state."""
+        self.marks.events = min(self.arriving) - 1 if self.arriving else self.events
+
+    def saved(self, state: bytes) -> None:
+        """A checkpoint with this state has been gathered."""
+        if self.last is not None:
+            self.last = ("frames", state)
+            self.since.clear()
 
     def state(self, chunks: BufferStore | None = None) -> bytes:
         """The pickled state of all branches, the mailbox and what the log's marks leave out; large buffers go to
@@ -177,6 +203,12 @@ class Hosted:
             self.items.popleft()
         self.marks.read = max(self.marks.read, index)
 
+    def notify_readers(self) -> None:
+        """Whoever waits for a value of the stream should look again."""
+        readers, self.readers = self.readers, []
+        for reader in readers:
+            reader()
+
     def transfer(self, epoch: int, to: str, state: bytes) -> Transfer:
         return Transfer(
             header=self.header,
@@ -188,3 +220,17 @@ class Hosted:
             marks=self.marks,
             items=tuple(self.items),
         )
+
+
+def load_into(
+    coroutine: Coroutine, form: Form, state: bytes, events: Sequence[tuple[int, bytes]], chunks: BufferStore | None
+) -> Any:
+    """Give `coroutine` the branches that `state` holds, with the results that are in `events`. Returns what the state
+    has besides: letters, values streamed, times retried; None when it has only branches."""
+    with loading(coroutine, events):
+        if form == "call":
+            coroutine.begin(start(*loads(state, chunks)))
+            return None
+        branches, *more = loads(state, chunks)
+        coroutine.resume(branches)
+        return more or None

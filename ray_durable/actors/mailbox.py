@@ -11,7 +11,10 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Mailbox", "Message"]
+__all__ = ["CANCEL", "Mailbox", "Message"]
+
+CANCEL = "\0cancel"  # sender and topic of cancellations
+SENDERS_MAX = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,10 @@ class Mailbox:
         """Whether it was new; one that has been here before is dropped."""
         if not self.is_new(message):
             return False
-        self.marks[message.sender] = message.number
+        self.marks.pop(message.sender, None)
+        self.marks[message.sender] = message.number  # at the end: the senders heard last are remembered
+        if len(self.marks) > SENDERS_MAX:
+            del self.marks[next(iter(self.marks))]
         self.waiting.setdefault(message.topic, deque()).append(message.payload)
         return True
 
