@@ -70,3 +70,12 @@ SEEDS ?= 1000000
 .PHONY: simulate
 simulate: $(STAMP)  ## the protocol in virtual time, a million seeds (SEEDS=…) on all cores
 	$(BIN)/python -m tests.simulation $(SEEDS)
+
+# Ray with its agent, in an environment that has this one's packages below its own.
+.PHONY: test-ray-default
+test-ray-default: $(STAMP)  ## the tests that need ray[default]: our figures in Ray's own metrics
+	test -x .venv-ray-default/bin/python || $(BIN)/python -m venv .venv-ray-default
+	$(BIN)/python -c "import site, sysconfig; print(sysconfig.get_path('purelib'))" > .venv-ray-default/base.txt
+	cp .venv-ray-default/base.txt "$$(.venv-ray-default/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/base.pth"
+	.venv-ray-default/bin/python -m pip install --quiet --disable-pip-version-check 'ray[default]'
+	.venv-ray-default/bin/python -m pytest tests/cluster/test_ray_metrics.py

@@ -16,7 +16,7 @@ from ray_durable.metrics import Metrics
 
 __all__ = ["TIMED_ONE_OF", "Tally"]
 
-TIMED_ONE_OF = 32  # two looks at the clock for each checkpoint would cost a tenth of pickling it
+TIMED_ONE_OF = 64  # two looks at the clock for each checkpoint would cost a tenth of pickling it
 Sizes = dict[str, list[int]]  # of checkpoints, by function
 
 
