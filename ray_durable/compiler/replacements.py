@@ -56,12 +56,13 @@ def suspending(function: Any) -> Callback | None:
     kind = type(function)
     if kind is FunctionType:
         compiled = function.__dict__.get("__durable__")
-        if compiled is not None:
-            twin: Callback | None = compiled.twin if compiled.kind == "plain" else None
+        if compiled is None:
+            unit = UNITS.get(id(function.__code__))
+            if unit is not None and unit.kind == "plain":
+                return twin_of_nested(function)
+        elif compiled.kind == "plain":
+            twin: Callback = compiled.twin
             return twin
-        unit = UNITS.get(id(function.__code__))
-        if unit is not None and unit.kind == "plain":
-            return twin_of_nested(function)
     elif kind is MethodType:
         inner = suspending(function.__func__)
         return None if inner is None else MethodType(inner, function.__self__)
