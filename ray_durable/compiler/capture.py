@@ -8,7 +8,7 @@ import weakref
 from types import AsyncGeneratorType, CellType, CodeType, CoroutineType, FrameType, FunctionType, GeneratorType
 from typing import Any
 
-from ray_durable.compiler.frame import FINISHED, NOT_STARTED, EvaluateAgain, ForeignIterator, Frame
+from ray_durable.compiler.frame import FINISHED, NOT_STARTED, UNBOUND, EvaluateAgain, ForeignIterator, Frame
 from ray_durable.compiler.replacements import COROUTINE_WRAPPER, Awaited
 from ray_durable.compiler.support import closing, forward_iterator
 from ray_durable.compiler.unit import Unit, unit_of
@@ -28,6 +28,16 @@ def capture(suspended: Any) -> Frame:
 
     Example: frame = capture(gen); other = restore(frame)
     """
+    outermost, inner = one(suspended)
+    frame = outermost
+    while inner is not None:
+        frame.delegate, inner = one(inner)
+        frame = frame.delegate
+    return outermost
+
+
+def one(suspended: Any) -> tuple[Frame, Any]:
+    """The frame of one activation, and the durable object that it delegates to, if any."""
     frame, code, running, inner = parts(suspended)
     unit = unit_of(code)
     if unit is None:
@@ -41,7 +51,7 @@ def capture(suspended: Any) -> Frame:
             "it is running; capture it when it is suspended", unit.qualname, unit.filename, unit.firstlineno
         )
     if frame is None:
-        return Frame(unit, FINISHED, {})
+        return Frame(unit, FINISHED, {}), None
     return own_frame(suspended, unit, frame, inner)
 
 
@@ -60,30 +70,29 @@ def parts(suspended: Any) -> tuple[FrameType | None, CodeType, bool, Any]:
     raise CaptureError(f"a {kind.__qualname__} is no generator, coroutine or async generator")
 
 
-def own_frame(suspended: Any, unit: Unit, frame: FrameType, inner: Any) -> Frame:
-    """The frame of one activation, and of what it delegates to."""
-    variables = frame.f_locals
+def own_frame(suspended: Any, unit: Unit, frame: FrameType, inner: Any) -> tuple[Frame, Any]:
+    variables: Any = frame.f_locals
     at = variables.get(unit.names["at"])
     to = variables.get(unit.names["to"])
     if to:  # restored and not driven yet: the arguments of the resume body are the frame
-        return waiting_frame(suspended, unit, frame, variables, abs(to))
+        return waiting_frame(suspended, unit, frame, variables)
     values = {name: variables[name] for name in unit.variables if name in variables}
-    found = Frame(unit, at or NOT_STARTED, frame.f_globals, values)
-    found.original = weakref.ref(suspended)
+    found = Frame(unit, at or NOT_STARTED, frame.f_globals, values, original=weakref.ref(suspended))
     if at is None:
-        return not_started(suspended, found, variables)
+        return not_started(suspended, found, variables), None
     point = unit.points[at - 1]
     found.temporaries = {name: variables[name] for name in point.temporaries if name in variables}
     if unit.cells_order:
         cells: tuple[CellType, ...] = variables[unit.names["cells"]]
         found.cells = dict(zip(unit.cells_order, cells, strict=True))
+    further = None
     if inner is not None:
-        attach(found, inner)
+        further = link(found, inner)
         if point.operands and isinstance(found.delegate, EvaluateAgain):
             found.temporaries |= {name: variables[name] for name in point.operands if name in variables}
     if SNAPSHOTS:
         variables.clear()
-    return found
+    return found, further
 
 
 def not_started(suspended: Any, found: Frame, variables: Any) -> Frame:
@@ -96,27 +105,30 @@ def not_started(suspended: Any, found: Frame, variables: Any) -> Frame:
     return found
 
 
-def waiting_frame(suspended: Any, unit: Unit, frame: FrameType, variables: Any, to: int) -> Frame:
+def waiting_frame(suspended: Any, unit: Unit, frame: FrameType, variables: Any) -> tuple[Frame, Any]:
     """The frame of an object that was restored and has not been driven to its yield point."""
-    from ray_durable.compiler.frame import UNBOUND
-
+    names = unit.names
+    if type(variables[names["to"]]) is list:  # unpickled: all arguments in one list
+        order = (*unit.variables, names["to"], names["delegate"], names["cells"], *unit.temporaries)
+        variables = dict(zip(order, variables[names["to"]], strict=True))
+    to = abs(variables[names["to"]])
+    point = unit.points[to - 1]
     values = {name: variables[name] for name in unit.variables if variables.get(name, UNBOUND) is not UNBOUND}
-    found = Frame(unit, to, frame.f_globals, values)
-    found.original = weakref.ref(suspended)
-    wanted = (*unit.points[to - 1].temporaries, *unit.points[to - 1].operands)
-    found.temporaries = {name: variables[name] for name in wanted if name in variables}
+    found = Frame(unit, to, frame.f_globals, values, original=weakref.ref(suspended))
+    found.temporaries = {name: variables[name] for name in (*point.temporaries, *point.operands) if name in variables}
     if unit.cells_order:
-        found.cells = dict(zip(unit.cells_order, variables[unit.names["cells"]], strict=True))
-    waiting = variables[unit.names["delegate"]]
+        found.cells = dict(zip(unit.cells_order, variables[names["cells"]], strict=True))
+    waiting = variables[names["delegate"]]
     if waiting:
-        attach(found, waiting[0])
-    elif unit.points[to - 1].kind == "await":
+        return found, link(found, waiting[0])
+    if point.kind == "await":
         found.delegate = EvaluateAgain()
-    return found
+    return found, None
 
 
-def attach(outer: Frame, inner: Any) -> None:
-    """Note what `outer` delegates to: a durable frame, another iterator, or something to be awaited anew."""
+def link(outer: Frame, inner: Any) -> Any:
+    """Note how `outer` holds what it delegates to: a durable object (returned), another iterator, or something to be
+    awaited anew."""
     awaiting = outer.unit.points[outer.point - 1].kind == "await"
     if type(inner) is Awaited:
         inner = inner.generator
@@ -125,32 +137,33 @@ def attach(outer: Frame, inner: Any) -> None:
         inner = next(each for each in gc.get_referents(inner) if type(each) is CoroutineType)
         kind = CoroutineType
     elif kind.__name__ in STEPS or kind.__name__ == "anext_awaitable":
-        attach_step(outer, inner)
-        return
+        return link_step(outer, inner)
     if kind is CoroutineType and inner.cr_code is CLOSING:
-        attach_step(outer, inner.cr_await)
+        generator = link_step(outer, inner.cr_await)
         outer.via = "aclose"
-    elif kind is GeneratorType and inner.gi_code is FORWARD:
+        return generator
+    if kind is GeneratorType and inner.gi_code is FORWARD:
         outer.delegate = ForeignIterator(inner.gi_frame.f_locals["iterator"])
     elif kind in (GeneratorType, CoroutineType) and unit_of(parts(inner)[1]) is not None:
-        outer.delegate = capture(inner)
         outer.via = "await" if awaiting and kind is GeneratorType else ""
+        return inner
     elif awaiting:
         outer.delegate = EvaluateAgain(kind.__qualname__)
     elif kind is GeneratorType:
-        capture(inner)  # raises, saying which function is not durable
+        return inner  # `one` says which function is not durable
     else:
         outer.delegate = ForeignIterator(inner)
+    return None
 
 
-def attach_step(outer: Frame, step: Any) -> None:
+def link_step(outer: Frame, step: Any) -> Any:
     """The step of an async generator: the generator itself is what is captured."""
     via, generator, *default = step_of(step)
     if generator is None or unit_of(generator.ag_code) is None:
         outer.delegate = EvaluateAgain(type(step).__qualname__)
-        return
-    outer.delegate = capture(generator)
+        return None
     outer.via, outer.via_arguments = via, tuple(default)
+    return generator
 
 
 def step_of(step: Any) -> tuple[Any, ...]:

@@ -119,7 +119,7 @@ def commented(text: str, unit: Unit) -> str:
             trailing = cst.TrailingWhitespace(cst.SimpleWhitespace("  "), cst.Comment(f"# {words}"))
             return updated.with_changes(trailing_whitespace=trailing)
 
-        def leave_If(self, original: cst.If, updated: cst.If) -> cst.If:
+        def leave_If(self, original: cst.If, updated: cst.If) -> Any:
             head = f"if {cst.Module([]).code_for_node(original.test)}:"
             if RECEIVES.match(head):
                 return above(updated, "unpickled: the frame comes as a list, filled after this object was made")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from types import AsyncGeneratorType, CellType, CoroutineType, FunctionType, GeneratorType
 from typing import Any
 
@@ -29,40 +28,40 @@ def restore(frame: Frame) -> Any:
     return restored
 
 
-def assemble(frame: Frame, renewed: Renewed | None = None) -> Any:
+def assemble(frame: Frame) -> Any:
     """The restored object, not driven yet; `prime` (or the frame around it) leads it to its yield point.
 
-    `renewed`: the objects that were made for the frames further in, by what they replace; locals that hold the old ones
-    get the new ones."""
-    renewed = {} if renewed is None else renewed
-    made = assembled(frame, renewed)
-    original = frame.original and frame.original()
-    if original is not None:
-        renewed[id(original)] = (original, made)
+    Locals that hold one of the objects that are replaced here get the new one."""
+    renewed: Renewed = {}
+    made: Any = None
+    for each in reversed(list(frame.chain())):
+        made = assembled(each, made, renewed)
+        original = each.original and each.original()
+        if original is not None:
+            renewed[id(original)] = (original, made)
     return made
 
 
-def assembled(frame: Frame, renewed: Renewed) -> Any:
+def assembled(frame: Frame, inner: Any, renewed: Renewed) -> Any:
+    """The object of one frame; `inner` is that of the frame which it delegates to."""
     unit = frame.unit
     if frame.point == FINISHED:
         return finished(frame)
     if frame.point == NOT_STARTED:
         return start_again(frame)
     check(frame)
-    delegate = inner(frame, renewed)
     values = [frame.values.get(name, UNBOUND) for name in unit.variables]
     to = -frame.point if UNBOUND in values else frame.point
-    held = frame.temporaries
-    arguments = [held.get(name) for name in unit.temporaries]
+    held = [frame.temporaries.get(name) for name in unit.temporaries]
     if renewed:
-        values, arguments = replace_all(values, renewed), replace_all(arguments, renewed)
+        values, held = replace_all(values, renewed), replace_all(held, renewed)
         for cell in frame.cells.values():
             replace_in_cell(cell, renewed)
     function = bound(unit, unit.resume(), frame.globals, frame.cells)
     if unit.first_parameter is not None:
         values.insert(0, contents(frame.cells[unit.first_parameter]))
     cells = tuple(frame.cells[name] for name in unit.cells_order)
-    return function(*values, to, delegate, cells, *arguments)
+    return function(*values, to, delegates(frame, inner), cells, *held)
 
 
 def contents(cell: CellType) -> Any:
@@ -110,23 +109,23 @@ def replace_in_cell(cell: CellType, renewed: Renewed) -> None:
         cell.cell_contents = renewed[id(value)][1]
 
 
-def inner(frame: Frame, renewed: Renewed) -> list[Any]:
-    """What the frame delegates to, un-driven, for the resume body to take."""
+def delegates(frame: Frame, inner: Any) -> list[Any]:
+    """What the frame delegates to, un-driven, for the resume body to take; nothing if it is to be evaluated again."""
     delegate = frame.delegate
     if delegate is None or isinstance(delegate, EvaluateAgain):
         return []
     if isinstance(delegate, ForeignIterator):
         return [forward_iterator(delegate.iterator)]
-    made = assemble(delegate, renewed)
-    steps: dict[str, Callable[[], Any]] = {
-        "": lambda: made,
-        "await": lambda: Awaited(made),
-        "anext": lambda: made.__anext__(),
-        "anext_default": lambda: anext(made, *frame.via_arguments),
-        "athrow": lambda: made.__anext__(),
-        "aclose": lambda: closing(made),
-    }
-    return [steps[frame.via]()]
+    match frame.via:
+        case "await":
+            return [Awaited(inner)]
+        case "anext" | "athrow":
+            return [inner.__anext__()]
+        case "anext_default":
+            return [anext(inner, *frame.via_arguments)]
+        case "aclose":
+            return [closing(inner)]
+    return [inner]
 
 
 def start_again(frame: Frame) -> Any:

@@ -349,6 +349,19 @@ def test_undecorated_helpers_are_compiled_on_first_use():
     assert stop.value.value == 7
 
 
+def test_deep_chains_are_captured_and_restored_without_recursion():
+    @durable
+    def down(n):
+        return ((yield from down(n - 1)) if n else (yield "bottom")) + 1
+
+    made = down(800)
+    assert next(made) == "bottom"
+    made = restore(capture(made))
+    with pytest.raises(StopIteration) as stop:
+        made.send(0)
+    assert stop.value.value == 801
+
+
 def test_registered_awaitables_are_adapted_and_registered_calls_replaced():
     class Ref:
         def __init__(self, value):
