@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ray_durable.inspection import BranchView, CoroutineView, FrameView, LocalView, shorten, view_local
+from ray_durable.compiler import capture, durable
+from ray_durable.inspection import BranchView, CoroutineView, FrameView, LocalView, shorten, view_frames, view_local
 
 
 class Color(enum.Enum):
@@ -141,3 +142,32 @@ def test_html_escapes_what_is_the_users():
 
 def test_plain_form_is_json():
     assert json.loads(json.dumps(VIEW.to_plain()))["branches"][0]["frames"][0]["locals"][0]["name"] == "t"
+
+
+@durable
+def delegating(label):
+    answer = yield from inner(label)
+    return answer
+
+
+def inner(label):
+    secret = object()
+    got = yield len(label)
+    return got, secret
+
+
+def test_frames_show_the_users_lines_and_locals_outermost_first():
+    suspended = delegating("abc")
+    next(suspended)
+    lines = pathlib.Path(__file__).read_text().splitlines()
+    first, second = view_frames(capture(suspended))
+    assert (first.function, second.function) == ("delegating", "inner")
+    assert first.source == "answer = yield from inner(label)"
+    assert second.source == "got = yield len(label)"
+    for frame in (first, second):
+        assert lines[frame.line - 1].strip() == frame.source
+        assert frame.file == __file__
+    assert {local.name: local.value for local in second.locals} == {"label": "'abc'", "secret": "<object>"}
+    with pytest.raises(StopIteration) as stop:  # looking has not disturbed it
+        suspended.send("on")
+    assert stop.value.value[0] == "on"

@@ -51,9 +51,12 @@ LEASE_CHECKS_PER_LEASE = 20
 class Host:
     """One host incarnation. Every method is called by the controller, with its term first."""
 
-    def __init__(self, incarnation: str, settings: Settings) -> None:
+    def __init__(
+        self, incarnation: str, settings: Settings, dedicated_to: str | None = None, environment: str = ""
+    ) -> None:
         self.incarnation = incarnation
         self.settings = settings
+        self.dedicated_to, self.environment = dedicated_to, environment  # a later term asks for them
         self.term = 0
         self.outbox: deque[tuple[int, Finished]] = deque()
         self.sent = 0
@@ -67,10 +70,17 @@ class Host:
     # ------------------------------------------------------------ beginning
 
     async def hello(self, term: int, address: tuple[str, int], token: str) -> dict[str, Any]:
-        """Serve the controller of `term`, whose heartbeat listener is at `address`. Returns what runs here."""
+        """Serve the controller of `term`, whose heartbeat listener is at `address`. Returns what this host is.
+
+        On return whatever earlier terms have brought about here is in the log, and nothing more of theirs will be."""
         self.check(term)
         if not self.started:
             self.start()
+        self.engine.stay()
+        settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.engine.after_commit(lambda: settled.set_result(None))
+        await settled
+        self.check(term)
         if self.beater is not None:
             self.beater.close()
         self.beater = Beater(
@@ -81,12 +91,12 @@ class Host:
             turns=lambda: self.engine.turns,
             raylet_is_alive=cluster.raylet_is_alive,
         )
-        owned = {id: hosted.epoch for id, hosted in self.engine.coroutines.items()}
         return {
             "pid": os.getpid(),
             "node": cluster.this_node_id(),
-            "owned": owned,
             "metrics": self.exporter.address or "",
+            "dedicated_to": self.dedicated_to,
+            "environment": self.environment,
         }
 
     def start(self) -> None:
@@ -182,6 +192,9 @@ class Host:
     # ------------------------------------------------------------ reporting
 
     def finished(self, finished: Finished) -> None:
+        write = self.event_log.info if finished.ending == "failed" else self.event_log.debug
+        reason = finished.text.rpartition("\n")[2] or None
+        write(finished.ending, coroutine=finished.coroutine, epoch=finished.epoch, error=reason)
         self.sent += 1
         self.outbox.append((self.sent, finished))
         assert self.news is not None
@@ -224,6 +237,7 @@ class Host:
                 continue
             done: asyncio.Future[tuple[str, int]] = asyncio.get_running_loop().create_future()
             answer = (transfer.header.id, transfer.epoch)
+            self.event_log.debug("adopting", coroutine=answer[0], epoch=answer[1], seq=transfer.seq, form=transfer.form)
             self.engine.adopt(transfer, lambda done=done, answer=answer: done.set_result(answer))  # type: ignore[misc]
             waiting.append(done)
         return await asyncio.gather(*waiting)
@@ -235,6 +249,8 @@ class Host:
         done: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
 
         def moved(transfer: Transfer | None) -> None:
+            if transfer is not None:
+                self.event_log.debug("moved", coroutine=id, epoch=epoch, seq=transfer.seq, to=to)
             if not done.done():
                 done.set_result(None if transfer is None else transfer.encode())
 

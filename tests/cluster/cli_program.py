@@ -14,6 +14,7 @@ import ray
 from ray.cluster_utils import Cluster
 
 import ray_durable
+from ray_durable.actors.cluster import log_directory
 
 
 @ray_durable.remote
@@ -66,7 +67,7 @@ def main(storage: str) -> None:
     ray.wait([ref], timeout=60)
     while len([host for host in hosts() if host["state"] == "alive"]) < 2:
         time.sleep(0.2)
-    print(json.dumps({**ready, "address": cluster.address}), flush=True)
+    print(json.dumps({**ready, "address": cluster.address, "logs": str(log_directory())}), flush=True)
     sys.stdin.read()
     ray_durable.shutdown()
     ray.shutdown()

@@ -176,6 +176,16 @@ def test_everything_in_the_logs_is_signed_when_a_key_is_set(live, monkeypatch):
     assert run_json("store", "verify", "--storage", live["storage"], code=1)["sound"] is False
 
 
+def test_logs_among_rays_say_whose_event_it_was(live):
+    logs = Path(live["logs"])
+    id = run_json("show", "failing")["id"]
+    lines = [line for path in logs.glob("ray_durable_host-*.log") for line in path.read_text().splitlines()]
+    failed = next(line for line in lines if f"coroutine={id}" in line)
+    assert " info failed " in failed
+    assert 'error="ValueError: out of stock"' in failed
+    assert "leading" in (logs / "ray_durable_controller.log").read_text()
+
+
 @pytest.mark.parametrize("command", ["show", "inspect", "history", "cancel", "migrate"])
 def test_an_unknown_name_is_refused_by_name(command):
     assert "'nobody': no coroutine has this name or id" in run(command, "nobody", code=1)
