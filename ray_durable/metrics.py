@@ -249,7 +249,7 @@ class Metrics:
         "durable_loop_lag_seconds", "seconds", "Delay of the event loop: how late a short timer fires."
     )
     messages: Counter = counter("durable_messages_total", "messages", "Messages made durable for coroutines.")
-    stream_items: Counter = counter("durable_stream_items_total", "items", "Values released by yields of generators.")
+    stream_items: Counter = counter("durable_stream_items_total", "items", "Values that generators have streamed out.")
     retries: Counter = counter(
         "durable_retries_total",
         "retries",
@@ -273,7 +273,9 @@ class Metrics:
     )
     archived: Counter = counter("durable_archived_total", "coroutines", "Finished coroutines moved to an archive.")
     log_segments: Gauge = gauge(
-        "durable_log_segments", "segments", "Segments that this process's log has in the store."
+        "durable_log_segments",
+        "segments",
+        "Segments that this process's log has in the store since its last compaction.",
     )
     log_bytes: Gauge = gauge("durable_log_bytes", "bytes", "Bytes of those segments.")
 

@@ -132,6 +132,8 @@ class Host:
         )
         metrics.coroutines.follow(lambda: len(self.engine.coroutines) - len(self.engine.ready), "waiting")
         metrics.coroutines.follow(lambda: len(self.engine.ready), "ready")
+        metrics.log_segments.follow(lambda: len(self.log.sizes))
+        metrics.log_bytes.follow(lambda: sum(list(self.log.sizes.values())))
         metrics.oldest_ready.follow(lambda: self.tally.ready.oldest(SYSTEM_CLOCK.monotonic()))
         self.exporter = Exporter.start(metrics, self.settings)
         self.lease_task = loop.create_task(self.keep_lease())

@@ -33,6 +33,10 @@ class Tally:
         self.ready = Delays(lambda delay_s, n: metrics.ready_delay.observe(delay_s, n))
         self.checkpoints = 0
         self.bytes = 0
+        self.items = 0
+        self.messages = 0
+        metrics.stream_items.follow(lambda: self.items)
+        metrics.messages.follow(lambda: self.messages)
 
     def checkpoint(self, function: str, size: int) -> None:
         """A checkpoint of `size` bytes has been gathered."""

@@ -33,6 +33,13 @@ def test_a_turn_counts_when_all_of_it_is_durable(metrics):
     assert (tally.checkpoints, tally.bytes) == (5, 308)
 
 
+def test_items_and_messages_are_followed(metrics):
+    tally = Tally(metrics)
+    tally.items, tally.messages = 3, 2
+    assert metrics.stream_items.samples() == {(): 3}
+    assert metrics.messages.samples() == {(): 2}
+
+
 def test_ready_delay_is_from_the_turn_that_found_it_ready(metrics):
     tally = Tally(metrics)
     tally.turn_begins(1.0, ready=10, count=4)
