@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import pickle
+from pathlib import Path
 
 import pytest
 
+from ray_durable import config
 from ray_durable.config import Secret, Settings, setting_rows, unknown_variables
 from ray_durable.errors import SettingError
 
@@ -90,3 +92,9 @@ def test_every_setting_says_what_it_is():
         assert row.unit, row.name
         assert row.text.endswith("."), row.name
         assert row.check(row.default, row.name) == row.default
+
+
+def test_every_setting_is_read_somewhere():
+    package = Path(config.__file__).parent
+    text = "".join(path.read_text() for path in package.rglob("*.py") if path.name != "config.py")
+    assert [row.name for row in setting_rows() if f"settings.{row.name}" not in text] == []

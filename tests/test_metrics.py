@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import threading
+from pathlib import Path
 
 import pytest
 
-from ray_durable.metrics import FUNCTIONS_MAX, OTHER, Metrics, declarations
+import ray_durable.metrics as metrics_module
+from ray_durable.metrics import FUNCTIONS_MAX, OTHER, Declaration, Metrics, declarations
 
 TABLE = declarations()
 
@@ -108,3 +110,12 @@ def test_instances_count_for_themselves():
     one, two = Metrics(), Metrics()
     one.checkpoints.add(1, "f")
     assert two.checkpoints.samples() == {}
+
+
+def test_every_metric_is_counted_somewhere():
+    package = Path(metrics_module.__file__).parent
+    text = "".join(path.read_text() for path in package.rglob("*.py") if path.name != "metrics.py")
+    attributes = [name for name, about in vars(Metrics).items() if isinstance(about, Declaration)]
+    assert [
+        name for name in attributes if not re.search(rf"\b(metrics|gauge)\.{name}\.(add|set|observe|follow)", text)
+    ] == []
