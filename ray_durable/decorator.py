@@ -142,11 +142,10 @@ class DurableStream:
         return self
 
     def __next__(self) -> Any:
-        client = connected("a durable stream")
-        ref = client.submit("item", self.id, self.index)
         import ray
 
-        if ray.get(client.submit("has_item", self.id, self.index)):
+        found, ref = connected("a durable stream").submit_for(2, "next_item", self.id, self.index)
+        if ray.get(found):
             self.index += 1
             return ref
         raise StopIteration
@@ -163,9 +162,8 @@ class DurableStream:
         return self
 
     async def __anext__(self) -> Any:
-        client = connected("a durable stream")
-        ref = client.submit("item", self.id, self.index)
-        if await client.submit("has_item", self.id, self.index):
+        found, ref = connected("a durable stream").submit_for(2, "next_item", self.id, self.index)
+        if await found:
             self.index += 1
             return ref
         raise StopAsyncIteration

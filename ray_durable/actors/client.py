@@ -63,6 +63,10 @@ class Client:
         """Call the controller; returns an ObjectRef."""
         return getattr(self.handle, method).remote(*args, **kwargs)
 
+    def submit_for(self, num_returns: int, method: str, *args: Any) -> Any:
+        """Call a method of the controller that returns a tuple; returns an ObjectRef for each of its values."""
+        return getattr(self.handle, method).options(num_returns=num_returns).remote(*args)
+
     def ask(self, method: str, *args: Any, timeout_s: float | None = None, **kwargs: Any) -> Any:
         """Call the controller and wait for its answer. Raises: what the method raises, as its own type."""
         try:

@@ -11,11 +11,12 @@ import asyncio
 import concurrent.futures
 import logging
 import os
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import ray
 
-from ray_durable.actors import cluster, figures
+from ray_durable.actors import asking, cluster, figures, moves
 from ray_durable.actors.events import Events
 from ray_durable.actors.exporter import Exporter, Target
 from ray_durable.actors.fleet import Fleet, HostRecord
@@ -24,7 +25,8 @@ from ray_durable.actors.ledger import Entry
 from ray_durable.actors.membership import Verdict
 from ray_durable.actors.opening import open_metered
 from ray_durable.actors.outcomes import Failure, Value
-from ray_durable.actors.rebuild import Rebuilt, controller_writer, lost_owners, read_logs, rebuild
+from ray_durable.actors.rebuild import Rebuilt, controller_writer, read_logs, rebuild
+from ray_durable.actors.takeover import take_over
 from ray_durable.actors.terms import beat, is_replaced, lead_cluster, next_term
 from ray_durable.actors.transfer import Header
 from ray_durable.checkpoint.keys import keys_of
@@ -81,6 +83,7 @@ class Controller:
                 clock=clock,
             )
         )
+        self.life = asyncio.get_running_loop().create_task(self.again(self.show_life))
         self.term = await asyncio.to_thread(next_term, store, clock)
         self.events = Events(self.event_log, clock)
         self.exporter = Exporter.start(self.metrics, settings, self.targets)
@@ -92,7 +95,12 @@ class Controller:
             on_finished=lambda finished: self.leader.finished(finished),
             on_ready=self.host_ready,
             on_change=self.changed.set,
+            on_replaced=self.log_stopped,
         )
+        # Greet before reading: from a host's answer on, no command of an earlier term changes its log.
+        records = self.fleet.find_running()
+        if records:
+            await asyncio.wait([asyncio.create_task(self.meet(record)) for record in records])
         rebuilt = rebuild(await asyncio.to_thread(read_logs, store, self.term, keys_of(settings)))
         self.leader = Leader(
             self.term,
@@ -106,8 +114,8 @@ class Controller:
         )
         await self.fleet.look_at_nodes()
         await self.resume(rebuilt)
-        for work in (self.tick(), self.look(), self.show_life()):
-            self.fleet.spawn(work)
+        for work in (self.tick, self.look):
+            self.fleet.spawn(self.again(work))
         figures.follow(self.metrics, rebuilt.ledger, self.fleet, self.events)
         self.events.add("leading", term=self.term, coroutines=rebuilt.ledger.unfinished)
 
@@ -135,19 +143,24 @@ class Controller:
     async def resume(self, rebuilt: Rebuilt) -> None:
         """Meet the hosts that live, take over those that do not, and finish what earlier terms began."""
         self.metrics.rebuilds.add(1)
-        records = self.fleet.find_running()
-        if records:
-            await asyncio.wait([asyncio.create_task(self.meet(record)) for record in records])
+        self.leader.sealed_before(rebuilt.sealed)
+        for record in self.fleet.hosts.values():
+            self.fleet.spawn(self.fleet.watch(record))
         for writer in rebuilt.unsealed - set(self.fleet.hosts):
-            ghost = HostRecord(writer, "", None, state="dead")
-            await self.leader.take_over(ghost, "call_failed", "cold_start")
-        unsealed = rebuilt.unsealed | set(self.fleet.hosts)
-        for entry in lost_owners(rebuilt.ledger, unsealed):
-            await self.leader.plan_again(entry)
+            await take_over(self.leader, HostRecord(writer, "", None, state="dead"), "call_failed", "cold_start")
         self.fleet.ensure_shared_hosts()
         await self.leader.place_waiting()
-        for record in self.fleet.hosts.values():
-            self.leader.hand_over_debts(record)
+        for entry in [entry for entries in rebuilt.ledger.owned.values() for entry in entries.values()]:
+            self.leader.hand_over(entry)
+
+    async def again(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do `work` for ever: a failure is logged, and does not end it."""
+        while True:
+            try:
+                await work()
+            except Exception as error:
+                self.event_log.error("task_failed", error, task=work.__name__)
+                await asyncio.sleep(self.settings.poll_s)
 
     async def meet(self, record: HostRecord) -> None:
         """Greet a host of an earlier term; one that does not answer in a lease is left to its verdict."""
@@ -157,8 +170,6 @@ class Controller:
             record.state = "suspect"
         except ray.exceptions.RayActorError:
             self.fleet.hosts.pop(record.incarnation)
-            return
-        self.fleet.spawn(self.fleet.watch(record))
 
     # ------------------------------------------------------------ watching
 
@@ -182,7 +193,10 @@ class Controller:
             await self.leader.place_waiting()
             if SYSTEM_CLOCK.monotonic() - last_rebalance > REBALANCE_EVERY_S:
                 last_rebalance = SYSTEM_CLOCK.monotonic()
-                self.fleet.spawn(self.leader.rebalance())
+                self.leader.ledger.forget(SYSTEM_CLOCK.now() - self.settings.retention_s)
+                for record in self.fleet.hosts.values():
+                    self.leader.hand_over_debts(record)  # what a failed call has left
+                self.fleet.spawn(moves.rebalance(self.leader))
 
     def act_on(self, verdict: Verdict) -> None:
         record = self.fleet.hosts.get(verdict.host)
@@ -195,10 +209,10 @@ class Controller:
             if reason == "host_died" and not self.node_lives(record):
                 reason = "node_died"
             record.state = "dead"
-            self.fleet.spawn(self.leader.take_over(record, verdict.sign, reason))
+            self.fleet.spawn(take_over(self.leader, record, verdict.sign, reason))
         elif verdict.state == "draining" and record.state != "draining":
             record.state = "draining"
-            self.fleet.spawn(self.leader.empty(record))
+            self.fleet.spawn(moves.empty(self.leader, record))
         elif record.state != "draining":
             record.state = verdict.state
 
@@ -254,6 +268,8 @@ class Controller:
         await self.ready()
         ledger = self.leader.ledger
         entry = ledger.entries.get(id) or ledger.named(namespace or "default", id)
+        if entry is None and id in ledger.expired:
+            raise NoSuchCoroutineError(id, "it has ended, and the retention of its result is over")
         if entry is None:
             raise NoSuchCoroutineError(id)
         return entry
@@ -286,53 +302,15 @@ class Controller:
     async def send(self, id: str, sender: str, number: int, topic: str, payload: bytes) -> None:
         """Deliver a message; on return it is durable. Raises: NoSuchCoroutineError when the coroutine has ended."""
         entry = await self.find(id)
-        while True:
-            if entry.finished is not None:
-                raise NoSuchCoroutineError(id, f"it has {entry.finished.ending}, and takes no more messages")
-            record = self.fleet.hosts.get(entry.owner)
-            if entry.running and not entry.leaving and record is not None:
-                try:
-                    if await record.handle.deliver.remote(self.term, entry.header.id, sender, number, topic, payload):
-                        return
-                except ray.exceptions.RayActorError:
-                    pass
-            await entry.changed(0.2)
+        await asking.deliver(self.leader, entry, sender, number, topic, payload)
 
-    async def item(self, id: str, index: int) -> Value | None:
-        """A streamed value when it is durable; None when the stream has ended before it."""
-        entry = await self.find(id)
-        while True:
-            if index in entry.items:
-                return Value(entry.items[index])
-            if entry.finished is not None:
-                return None
-            record = self.fleet.hosts.get(entry.owner)
-            if entry.running and record is not None:
-                try:
-                    value: Value | None = await record.handle.item.remote(self.term, entry.header.id, index)
-                except ray.exceptions.RayActorError:
-                    value = None
-                if value is not None:
-                    return value
-            await entry.changed(0.2)
-
-    async def has_item(self, id: str, index: int) -> bool:
-        """Whether the stream has a value at `index`; waits until that is known."""
-        return await self.item(id, index) is not None
+    async def next_item(self, id: str, index: int) -> tuple[bool, Value | None]:
+        """Whether the stream has a value at `index`, and that value; waits until that is known. Two returns."""
+        return await asking.item(self.leader, await self.find(id), index)
 
     async def cancel(self, id: str) -> bool:
         """Cancel a coroutine at its next yield point. False when it has ended already."""
-        entry = await self.find(id)
-        while entry.finished is None:
-            record = self.fleet.hosts.get(entry.owner)
-            if entry.running and record is not None:
-                try:
-                    if await record.handle.cancel.remote(self.term, entry.header.id):
-                        return True
-                except ray.exceptions.RayActorError:
-                    pass
-            await entry.changed(0.2)
-        return False
+        return await asking.cancel(self.leader, await self.find(id))
 
     async def migrate(self, id: str, node: str | None = None) -> bool:
         """Move a coroutine to the host on `node` (a prefix of its id does), or to the least loaded other host."""
@@ -343,7 +321,7 @@ class Controller:
             if not views:
                 raise NoSuchCoroutineError(node, "no live node with a host has this id")
         others = sorted((view for view in views if view.host != entry.owner), key=lambda view: view.load)
-        return bool(others) and await self.leader.migrate(entry, others[0].host, "requested")
+        return bool(others) and await moves.migrate(self.leader, entry, others[0].host, "requested")
 
     async def inspect(self, id: str) -> CoroutineView:
         """Where a coroutine stands; its frames while a host runs it, its error when it has failed."""

@@ -43,7 +43,9 @@ def finished_in(recovery: Recovery) -> Iterator[Finished]:
             emitted = Consumed.unpack(ending.consumed).emitted
             items = () if transfer is None else tuple(item for item in transfer.items if item[0] < emitted)
             text = bytes(ending.consumed[MARKS.size :]).decode()
-            yield Finished(id, ending.epoch, BY_KIND[ending.kind], bytes(ending.state), text, emitted, items)
+            yield Finished(
+                id, ending.epoch, BY_KIND[ending.kind], bytes(ending.state), text, emitted, items, ending.time_ms / 1000
+            )
 
 
 def transfer_from(found: Recovered) -> Transfer | None:

@@ -23,6 +23,7 @@ from ray_durable.actors.placement import HostView, environment_key
 from ray_durable.actors.transfer import Demands
 from ray_durable.clock import SYSTEM_CLOCK, Clock
 from ray_durable.config import Settings
+from ray_durable.errors import StaleTermError
 from ray_durable.logs import EventLog
 
 __all__ = ["Fleet", "HostRecord"]
@@ -46,7 +47,6 @@ class HostRecord:
     pid: int = 0
     metrics: str | None = None
     figures: dict[str, int] = field(default_factory=dict)
-    owned_at_hello: dict[str, int] = field(default_factory=dict)
     released: dict[str, int] = field(default_factory=dict)  # moved away from it and adopted, to be told with a report
 
     @property
@@ -56,7 +56,7 @@ class HostRecord:
 
 class Fleet:
     """All hosts of one controller term. `on_finished` gets every outcome that a host reports; `on_change` is called
-    when a verdict may have changed."""
+    when a verdict may have changed, `on_replaced` when a host serves a later term."""
 
     def __init__(
         self,
@@ -67,10 +67,12 @@ class Fleet:
         on_finished: Callable[[Finished], None],
         on_ready: Callable[[HostRecord], None],
         on_change: Callable[[], None],
+        on_replaced: Callable[[Exception], None],
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.term, self.settings, self.log, self.clock = term, settings, log, clock
         self.on_finished, self.on_ready, self.on_change = on_finished, on_ready, on_change
+        self.on_replaced = on_replaced
         self.hosts: dict[str, HostRecord] = {}
         self.nodes: dict[str, cluster.Node] = {}
         self.draining: dict[str, float] = {}
@@ -111,7 +113,8 @@ class Fleet:
     def ensure_shared_hosts(self) -> None:
         """Make a host on every node that lacks one. A node whose raylet a host has reported gone is left alone, though
         Ray calls it alive for some seconds more."""
-        covered = {host.node for host in self.hosts.values() if host.dedicated_to is None and host.state != "dead"}
+        shared = [host for host in self.hosts.values() if host.dedicated_to is None and not host.environment]
+        covered = {host.node for host in shared if host.state != "dead"}
         for node in self.nodes.values():
             if node.id not in covered and node.id not in self.draining and node.id not in self.lost_nodes:
                 strategy = NodeAffinitySchedulingStrategy(node.id, soft=False)
@@ -140,7 +143,9 @@ class Fleet:
             options["scheduling_strategy"] = "SPREAD"
         return self.make("", options, dedicated_to=coroutine)
 
-    def make(self, node: str, options: dict[str, Any], **facts: Any) -> HostRecord:
+    def make(
+        self, node: str, options: dict[str, Any], *, dedicated_to: str | None = None, environment: str = ""
+    ) -> HostRecord:
         incarnation = f"{HOST_PREFIX}{(node or 'any')[:8]}-{self.clock.unique()[:12]}"
         handle = (
             ray.remote(Host)
@@ -152,9 +157,10 @@ class Fleet:
                 max_concurrency=CALLS_AT_ONCE,
                 **options,
             )
-            .remote(incarnation, self.settings)
+            .remote(incarnation, self.settings, dedicated_to, environment)
         )
-        record = HostRecord(incarnation, node, handle, began=self.clock.monotonic(), **facts)
+        record = HostRecord(incarnation, node, handle, dedicated_to=dedicated_to, environment=environment)
+        record.began = self.clock.monotonic()
         self.hosts[incarnation] = record
         self.spawn(self.watch(record))
         return record
@@ -177,7 +183,7 @@ class Fleet:
         """Make ourselves known to a host; on return it is alive."""
         facts = await record.handle.hello.remote(self.term, self.listener.address, self.listener.token)
         record.node, record.pid, record.metrics = facts["node"], facts["pid"], facts["metrics"]
-        record.owned_at_hello = facts["owned"]
+        record.dedicated_to, record.environment = facts["dedicated_to"], facts["environment"]
         record.began = self.clock.monotonic()
         if record.state in ("starting", "suspect"):
             record.state = "alive"
@@ -197,6 +203,9 @@ class Fleet:
                 seen = report["seen"]
                 record.figures = {name: report[name] for name in ("coroutines", "checkpoints", "bytes")}
         except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, StaleTermError):
+                self.on_replaced(error.cause)
+                return
             self.log.error("report_failed", error, host=record.incarnation)
             self.kill(record)
             record.state, record.call_failed = "suspect", True

@@ -104,7 +104,8 @@ class Beater:
         raylet_is_alive: Callable[[], bool],
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        self.host, self.address, self.token, self.period_s = host, address, token, period_s
+        self.host, self.address, self.period_s = host, address, period_s
+        self.token, self.proof = token, token.encode()
         self.turns, self.raylet_is_alive, self.clock = turns, raylet_is_alive, clock
         self.renewed = clock.monotonic()
         self.closed = threading.Event()
@@ -133,8 +134,9 @@ class Beater:
 
     def take_answers(self) -> None:
         try:
-            while self.socket.recv(SIZE_MAX):
-                self.renewed = self.clock.monotonic()
+            while data := self.socket.recv(SIZE_MAX):
+                if self.proof in data:  # the listener's echo: nobody else renews a lease
+                    self.renewed = self.clock.monotonic()
         except OSError:
             return
 

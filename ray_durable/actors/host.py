@@ -37,7 +37,7 @@ from ray_durable.checkpoint.names import segment_name
 from ray_durable.clock import SYSTEM_CLOCK
 from ray_durable.compiler.identity import set_policy
 from ray_durable.config import Settings
-from ray_durable.errors import FencedError, StaleTermError
+from ray_durable.errors import FencedError, NoSuchCoroutineError, StaleTermError
 from ray_durable.inspection import view_branches
 from ray_durable.logs import open_event_log
 from ray_durable.metrics import Metrics
@@ -277,7 +277,7 @@ class Host:
     async def item(self, term: int, id: str, index: int) -> Value | None:
         """The streamed value `index` as soon as it is durable, or None when neither it nor the coroutine is here.
 
-        Asking for it says that the reader has all values before it."""
+        Asking for it says that the reader has all values before it. Raises: NoSuchCoroutineError for one of those."""
         self.check(term)
         while True:
             hosted = self.engine.coroutines.get(id)
@@ -285,10 +285,10 @@ class Host:
                 return None
             self.engine.reader_has(hosted, index)
             if index < hosted.visible:
-                return next((Value(payload) for at, payload in hosted.items if at == index), None)
-            if hosted.coroutine.host is None or hosted.leaving is not None:
-                await asyncio.sleep(0.01)  # its end or its move is becoming durable; then the next look decides
-                continue
+                found = next((Value(payload) for at, payload in hosted.items if at == index), None)
+                if found is None:
+                    raise NoSuchCoroutineError(id, f"its value {index} was read before, and is not kept")
+                return found
             news: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             hosted.readers.append(lambda news=news: news.done() or news.set_result(None))  # type: ignore[misc]
             await news

@@ -9,27 +9,24 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import ray
 
 from ray_durable.actors.events import Events
-from ray_durable.actors.facts import facts_in, finished_in, transfer_from
 from ray_durable.actors.fleet import Fleet, HostRecord
 from ray_durable.actors.ledger import Entry, Ledger
-from ray_durable.actors.outcomes import Finished
-from ray_durable.actors.ownership import Plan, decode_plans, encode_plans, live_in, plan_takeover, still_owed
-from ray_durable.actors.placement import choose, rebalance
-from ray_durable.actors.rebuild import controller_writer
+from ray_durable.actors.outcomes import Finished, pack_outcome
+from ray_durable.actors.placement import choose
+from ray_durable.actors.takeover import retire, take_over
 from ray_durable.actors.transfer import Header, Transfer
 from ray_durable.checkpoint.log import Log
 from ray_durable.checkpoint.record import Kind
-from ray_durable.checkpoint.recovery import Recovery
-from ray_durable.checkpoint.sealing import Sealed, seal
 from ray_durable.clock import SYSTEM_CLOCK, Clock
 from ray_durable.config import Settings
-from ray_durable.errors import NameTakenError
+from ray_durable.errors import NameTakenError, NoSuchCoroutineError
 from ray_durable.logs import EventLog
 from ray_durable.metrics import Metrics
 
@@ -59,7 +56,8 @@ class Leader:
         self.events, self.metrics, self.event_log, self.clock = events, metrics, event_log, clock
         self.outgoing: defaultdict[str, list[Entry]] = defaultdict(list)
         self.sending: set[str] = set()
-        self.dead: set[str] = set()
+        self.dead: set[str] = set()  # hosts that are being sealed, or are
+        self.ended: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)  # by host: its log is sealed
 
     # ------------------------------------------------------------ durable records
 
@@ -82,6 +80,8 @@ class Leader:
         """Accept a coroutine, once and for all: on return its admission is durable. Repeating it changes nothing.
 
         Raises: NameTakenError."""
+        if header.id in self.ledger.expired:
+            raise NoSuchCoroutineError(header.id, "it has ended, and the retention of its result is over")
         known = self.ledger.entries.get(header.id)
         if known is None and header.name is not None:
             holder = self.ledger.named(header.namespace, header.name)
@@ -121,6 +121,9 @@ class Leader:
         for entry in self.ledger.unplaced():
             if entry.epoch == 0 or entry.leaving:
                 continue  # its admission, or a placement, is on its way into the log
+            if entry.cancelled:
+                self.fleet.spawn(self.cancel_unplaced(entry))
+                continue
             target = self.place(entry.header, extra)
             if target is not None:
                 self.ledger.leave(entry, target)
@@ -129,25 +132,48 @@ class Leader:
             return
         await self.commit(*((e.header.id, e.epoch + 1, Kind.PLACED, to.encode()) for e, to in planned))
         for entry, target in planned:
-            assert entry.transfer is not None
-            self.ledger.assign(entry, entry.epoch + 1, target, entry.transfer)
-            self.hand_over(entry)
+            if entry.finished is None and entry.transfer is not None:
+                self.ledger.assign(entry, entry.epoch + 1, target, entry.transfer)
+                self.hand_over(entry)
+
+    async def cancel_unplaced(self, entry: Entry) -> None:
+        """Cancel a coroutine that no host has been promised: the outcome goes into this term's log."""
+        if entry.owner or entry.leaving or entry.finished is not None or entry.epoch == 0:
+            return
+        header, epoch = entry.header, entry.epoch
+        ending, payload, text = pack_outcome(header.id, "cancelled", None)
+        self.ledger.leave(entry, "")
+        await self.commit((header.id, epoch, Kind.CANCELLED, payload))
+        self.finished(Finished(header.id, epoch, ending, payload, text))
 
     # ------------------------------------------------------------ handing over
 
     def hand_over(self, entry: Entry) -> None:
         """Give the owner what a durable plan promises it, batched with others."""
-        if not entry.owner or entry.running:
+        if not entry.owner or entry.running or entry.finished is not None:
+            return
+        if entry.owner in self.dead:  # its seal's plan was made before this one: nobody else carries it on
+            self.fleet.spawn(self.plan_again(entry))
+            return
+        if entry.owner not in self.fleet.hosts:  # of an earlier term's making, and not heard of since
+            self.fleet.spawn(take_over(self, HostRecord(entry.owner, "", None), "call_failed", "host_died"))
             return
         self.outgoing[entry.owner].append(entry)
         if entry.owner not in self.sending:
             self.sending.add(entry.owner)
             self.fleet.spawn(self.send_to(entry.owner))
 
+    def sealed_before(self, writers: Iterable[str]) -> None:
+        """These hosts' logs were sealed in earlier terms."""
+        for writer in writers:
+            self.dead.add(writer)
+            self.ended[writer].set()
+
     def hand_over_debts(self, record: HostRecord) -> None:
         """A host is ready: whatever waits for it goes there."""
-        for entry in self.ledger.debts(record.incarnation):
-            self.hand_over(entry)
+        if record.incarnation not in self.sending:
+            for entry in self.ledger.debts(record.incarnation):
+                self.hand_over(entry)
 
     async def send_to(self, owner: str) -> None:
         try:
@@ -185,115 +211,23 @@ class Leader:
                 self.metrics.recoveries.add(1, CAUSES[entry.reason])
             entry.reason = ""
 
-    # ------------------------------------------------------------ takeover
-
-    async def take_over(self, record: HostRecord, sign: str, reason: str) -> None:
-        """Seal a dead or silent host's log, with the plan for its coroutines, and have them adopted."""
-        incarnation = record.incarnation
-        if incarnation in self.dead:
+    async def plan_again(self, entry: Entry) -> None:
+        """The plan's target was sealed without it (rule 12): plan anew, once that seal is durable."""
+        owner = entry.owner
+        await self.ended[owner].wait()
+        if entry.owner != owner or entry.leaving or entry.finished is not None or entry.transfer is None:
             return
-        self.dead.add(incarnation)
-        began = self.clock.monotonic()
-        record.state = "dead"
-        self.metrics.detections.add(1, sign)
-        self.events.add(
-            "detected", host=incarnation, node=record.node, sign=sign, coroutines=self.ledger.load(incarnation)
-        )
-        sealed = await self.seal(incarnation)
-        self.fleet.kill(record)
-        sealed_at = self.clock.monotonic()
-        heard = self.fleet.last_heard(record)
-        self.metrics.takeovers.add(1)
-        self.metrics.takeover_time.observe(began - heard, 1, "detect")
-        self.metrics.takeover_time.observe(sealed_at - began, 1, "seal")
-
-        def settled() -> None:
-            now = self.clock.monotonic()
-            self.metrics.takeover_time.observe(now - sealed_at, 1, "adopt")
-            self.metrics.takeover_time.observe(now - heard, 1, "total")
-
-        self.carry_out(sealed, reason, settled)
-        self.fleet.hosts.pop(incarnation, None)
-        await self.place_waiting()
-
-    async def seal(self, writer: str) -> Sealed:
-        """End `writer`'s log, with a plan for everything that it owns and every debt that was on its way there."""
-        extra: Counter[str] = Counter()
-        debts = {entry.header.id: entry.epoch for entry in self.ledger.debts(writer)}
-        views = self.fleet.views(self.ledger.load)
-
-        def plan(recovery: Recovery) -> bytes:
-            live = live_in(facts_in(recovery), writer)
-            known = {**live, **debts}
-            headers = {id: self.header_of(id, recovery) for id in known}
-
-            def place(id: str) -> str:
-                header = headers[id]
-                if header is None or header.demands.dedicated:
-                    return ""  # a host of its own is made when the seal is durable
-                return choose(header.demands, views, extra) or ""
-
-            return encode_plans(plan_takeover(live, still_owed(debts, facts_in(recovery)), place))
-
-        sealed = await asyncio.to_thread(
-            seal, self.log.store, writer, controller_writer(self.term), plan, keys=self.log.keys
-        )
-        self.events.add("sealed", host=writer, coroutines=len(decode_plans(sealed.plan)))
-        return sealed
-
-    def header_of(self, id: str, recovery: Recovery) -> Header | None:
-        entry = self.ledger.entries.get(id)
-        if entry is not None:
-            return entry.header
-        found = recovery.coroutines.get(id)
-        transfer = None if found is None else transfer_from(found)
-        return None if transfer is None else transfer.header
-
-    def carry_out(self, sealed: Sealed, reason: str, settled: Callable[[], None] | None = None) -> None:
-        """Bring a sealed log into the map: what ended there, what moved away, and the seal's plan."""
-        recovery = sealed.recovery
-        for finished in finished_in(recovery):
-            self.finished(finished)
-        for id, found in recovery.coroutines.items():
-            entry = self.ledger.entries.get(id)
-            if found.moved is not None and entry is not None and found.moved.epoch > entry.epoch:
-                transfer = transfer_from(found)
-                assert transfer is not None
-                self.ledger.assign(entry, found.moved.epoch, transfer.to, transfer)
-                if transfer.to in self.dead:
-                    self.fleet.spawn(self.plan_again(entry))
-                else:
-                    self.hand_over(entry)
-        plans = decode_plans(sealed.plan)
-        for id, plan in plans.items():
-            self.follow(id, plan, recovery, reason)
-        entries = [self.ledger.entries.get(id) for id in plans]
-        expected = [e.header.id for e in entries if e is not None and e.finished is None]
-        self.events.expect(sealed.writer, expected, settled)
-
-    def follow(self, id: str, plan: Plan, recovery: Recovery, reason: str) -> None:
-        """Make one plan of a seal the map's."""
-        entry = self.ledger.entries.get(id)
-        found = recovery.coroutines.get(id)
-        transfer = None if found is None else transfer_from(found)
-        if entry is None:
-            if transfer is None:
-                return
-            entry = Entry(transfer.header)
-            self.ledger.add(entry)
-        if entry.finished is not None or plan.epoch <= entry.epoch:
-            return
-        here = found is not None and found.adopted is not None and found.adopted.epoch >= entry.epoch
-        state = transfer if here else entry.transfer  # what an earlier stay there has left is out of date
-        if state is None:
-            state = transfer
-        assert state is not None, f"{id}: a plan without a state"
-        entry.reason = entry.reason or reason
-        self.ledger.assign(entry, plan.epoch, plan.to, state)
-        self.hand_over(entry)
+        epoch, target = entry.epoch + 1, self.place(entry.header) or ""
+        self.ledger.leave(entry, target)
+        await self.commit((entry.header.id, epoch, Kind.PLACED, target.encode()))
+        if entry.finished is None and entry.transfer is not None:
+            self.ledger.assign(entry, epoch, target, entry.transfer)
+            self.hand_over(entry)
 
     def finished(self, finished: Finished) -> None:
         """An outcome is durable somewhere: those who wait for it may have it."""
+        if not finished.ended:
+            finished = replace(finished, ended=self.clock.now())
         entry = self.ledger.entries.get(finished.coroutine)
         if entry is not None and self.ledger.finish(entry, finished):
             self.arrived(entry)
@@ -302,83 +236,7 @@ class Leader:
     def retire_dedicated(self, entry: Entry) -> None:
         record = self.fleet.hosts.get(entry.owner)
         if record is not None and record.dedicated_to == entry.header.id:
-            self.fleet.spawn(self.retire(record))
-
-    async def retire(self, record: HostRecord) -> None:
-        """End a host that nothing needs any more, its log properly sealed."""
-        if record.incarnation in self.dead:
-            return
-        self.dead.add(record.incarnation)
-        sealed = await self.seal(record.incarnation)
-        self.fleet.kill(record)
-        self.fleet.hosts.pop(record.incarnation, None)
-        self.carry_out(sealed, "requested")
-
-    # ------------------------------------------------------------ planned moves
-
-    async def migrate(self, entry: Entry, target: str, reason: str) -> bool:
-        """Move one coroutine to another host at its next yield point. Whether it went."""
-        source = self.fleet.hosts.get(entry.owner)
-        if source is None or not entry.running or entry.leaving or target == entry.owner:
-            return False
-        self.ledger.leave(entry, target)
-        epoch = entry.epoch + 1
-        try:
-            data = await source.handle.release.remote(self.term, entry.header.id, epoch, target)
-        except ray.exceptions.RayActorError:
-            data = None
-        if entry.finished is not None or entry.epoch >= epoch:
-            return False
-        if data is None:
-            self.ledger.stay(entry)
-            entry.notify()
-            return False
-        entry.reason, entry.source = reason, source.incarnation
-        self.ledger.assign(entry, epoch, target, Transfer.decode(data))
-        if target in self.dead:
-            await self.plan_again(entry)
-        else:
-            self.hand_over(entry)
-        return True
-
-    async def plan_again(self, entry: Entry) -> None:
-        """The plan's target has been sealed without it (rule 12): plan anew."""
-        assert entry.transfer is not None
-        transfer, epoch = entry.transfer, entry.epoch + 1
-        target = self.place(entry.header) or ""
-        await self.commit((entry.header.id, epoch, Kind.PLACED, target.encode()))
-        self.ledger.assign(entry, epoch, target, transfer)
-        self.hand_over(entry)
-
-    async def empty(self, record: HostRecord) -> None:
-        """Move everything off a draining host, then end it."""
-        self.events.add(
-            "draining", host=record.incarnation, node=record.node, coroutines=self.ledger.load(record.incarnation)
-        )
-        while record.state == "draining":
-            views = self.fleet.views(self.ledger.load)
-            extra: Counter[str] = Counter()
-            leaving = []
-            for entry in list(self.ledger.owned.get(record.incarnation, {}).values()):
-                target = choose(entry.header.demands, views, extra)
-                if target is not None:
-                    leaving.append(self.migrate(entry, target, "node_draining"))
-            moved = await asyncio.gather(*leaving)
-            if not self.ledger.owned.get(record.incarnation):
-                await self.retire(record)
-                self.events.add("drained", host=record.incarnation, node=record.node)
-                return
-            if not any(moved):
-                await asyncio.sleep(self.settings.heartbeat_s)
-
-    async def rebalance(self) -> None:
-        """Let overloaded hosts give to those that have less."""
-        for move in rebalance(self.fleet.views(self.ledger.load)):
-            entries = [e for e in self.ledger.owned[move.source].values() if e.running and not e.leaving]
-            chosen = [e for e in entries if e.header.demands.is_anywhere][: move.count]
-            if chosen:
-                self.events.add("rebalancing", host=move.target, coroutines=len(chosen))
-            await asyncio.gather(*(self.migrate(entry, move.target, "rebalance") for entry in chosen))
+            self.fleet.spawn(retire(self, record))
 
     def describe(self) -> list[dict[str, Any]]:
         """A row per host."""

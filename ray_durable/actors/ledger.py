@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, OrderedDict, defaultdict
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -11,6 +11,8 @@ from ray_durable.actors.outcomes import Finished
 from ray_durable.actors.transfer import Header, Transfer
 
 __all__ = ["Entry", "Ledger"]
+
+EXPIRED_MAX = 1_000_000
 
 
 @dataclass(slots=True, eq=False)
@@ -24,8 +26,10 @@ class Entry:
     running: bool = False
     transfer: Transfer | None = None
     reason: str = ""
+    balanced_at: float = float("-inf")  # when it was last moved to even out the load, in monotonic seconds
     source: str = ""  # the host whose `moved` record is needed until it is adopted
     bound_for: str | None = None  # where it is being moved, before the move is durable
+    cancelled: bool = False  # it is to be cancelled as soon as no host has been promised it
     finished: Finished | None = None
     waiters: list[asyncio.Future[None]] = field(default_factory=list)
     items: dict[int, bytes] = field(default_factory=dict)
@@ -67,7 +71,9 @@ class Ledger:
         self.entries: OrderedDict[str, Entry] = OrderedDict()
         self.names: dict[tuple[str, str], str] = {}
         self.owned: defaultdict[str, dict[str, Entry]] = defaultdict(dict)
+        self.expired: OrderedDict[str, None] = OrderedDict()  # ids of those that are over and forgotten
         self.unfinished = 0
+        self.endings: deque[tuple[float, Entry]] = deque()  # those that have ended, with the time
         self.moving: Counter[str] = Counter()  # +1 where an entry is bound for, -1 where it leaves
 
     def add(self, entry: Entry) -> None:
@@ -103,12 +109,25 @@ class Ledger:
         self.unfinished -= 1
         entry.finished = finished
         entry.items.update(finished.items)
+        self.endings.append((finished.ended, entry))
         entry.transfer = None
         entry.running = False
         self.stay(entry)
         self.owned[entry.owner].pop(entry.header.id, None)
         entry.notify()
         return True
+
+    def forget(self, before: float) -> None:
+        """Forget what had ended by `before`, in seconds since the epoch; its id still answers that it is over."""
+        while self.endings and self.endings[0][0] <= before:
+            _, entry = self.endings.popleft()
+            header = entry.header
+            self.entries.pop(header.id, None)
+            if header.name is not None and self.names.get((header.namespace, header.name)) == header.id:
+                del self.names[header.namespace, header.name]
+            self.expired[header.id] = None
+        while len(self.expired) > EXPIRED_MAX:
+            self.expired.popitem(last=False)
 
     def load(self, host: str) -> int:
         """Coroutines on a host or on their way to it, without those that are leaving it."""

@@ -40,6 +40,7 @@ class Finished:
     text: str = ""
     emitted: int = 0
     items: tuple[tuple[int, bytes], ...] = ()
+    ended: float = 0.0  # in seconds since the epoch
 
 
 class Failure(Exception):

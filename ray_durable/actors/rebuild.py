@@ -32,10 +32,12 @@ def controller_writer(term: int) -> str:
 
 @dataclass(slots=True)
 class Rebuilt:
-    """The map, and what must follow. `unsealed`: host logs that have no end yet; `damage`: what could not be read."""
+    """The map, and what must follow. `unsealed`: host logs that have no end, or no plan, yet; `sealed`: those that
+    have; `damage`: what could not be read."""
 
     ledger: Ledger
     unsealed: set[str] = field(default_factory=set)
+    sealed: set[str] = field(default_factory=set)
     damage: list[str] = field(default_factory=list)
 
 
@@ -47,7 +49,9 @@ def read_logs(store: Store, term: int, keys: Keys = NO_KEYS) -> dict[str, Recove
             return seal(store, writer, controller_writer(term), b"{}", keys=keys).recovery
         return recover(store, writer, keys=keys)
 
-    names = [writer for writer in writers(store) if writer != controller_writer(term)]
+    # All earlier terms, also those that have written nothing yet: they may be about to. A later one's is not ours.
+    hosts = [writer for writer in writers(store) if not writer.startswith(CONTROLLER_PREFIX)]
+    names = [controller_writer(earlier) for earlier in range(1, term)] + hosts
     with ThreadPoolExecutor(PARALLEL) as pool:
         return dict(zip(names, pool.map(read, names), strict=True))
 
@@ -62,20 +66,25 @@ def rebuild(recoveries: Mapping[str, Recovery]) -> Rebuilt:
         facts.extend(facts_in(recovery))
         finished.update({outcome.coroutine: outcome for outcome in finished_in(recovery)})
         rebuilt.damage.extend(str(damage) for damage in recovery.damage)
-        if recovery.sealed is None and not writer.startswith(CONTROLLER_PREFIX):
-            rebuilt.unsealed.add(writer)
-    for id, owned in fold(facts).items():
-        transfer = newest_transfer(id, recoveries)
-        if transfer is None:
-            continue  # an outcome without its coroutine: its log was compacted to a tombstone
+        if not writer.startswith(CONTROLLER_PREFIX):
+            (rebuilt.unsealed if recovery.sealed is None else rebuilt.sealed).add(writer)
+    owned_by_id = fold(facts)
+    known = {id: newest_transfer(id, recoveries) for id in owned_by_id}
+    # The oldest first: a name belongs to the last that took it.
+    for id, transfer in sorted(known.items(), key=lambda item: item[1].header.created if item[1] is not None else 0.0):
+        owned = owned_by_id[id]
+        if transfer is None or (owned.terminal and id not in finished):
+            ledger.expired[id] = None  # a tombstone, or an outcome without its coroutine: it is over (rule 10)
+            continue
         entry = Entry(transfer.header)
         ledger.add(entry)
+        epoch = max(owned.plan.epoch, 1)  # an admission without its placement counts, and waits for a place
         if owned.running and owned.plan.to in rebuilt.unsealed:
-            ledger.assign(entry, owned.plan.epoch, owned.plan.to, None)
+            ledger.assign(entry, epoch, owned.plan.to, None)
         else:
-            ledger.assign(entry, owned.plan.epoch, owned.plan.to, transfer)
+            ledger.assign(entry, epoch, owned.plan.to, transfer)
             entry.reason = "cold_start"
-        if owned.terminal and id in finished:
+        if owned.terminal:
             ledger.finish(entry, finished[id])
     return rebuilt
 
