@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -18,7 +19,7 @@ from ray_durable.checkpoint import Kind, open_log, seal
 from ray_durable.checkpoint.keys import keys_of
 from ray_durable.checkpoint.stores import open_store
 from ray_durable.cli.commands import app
-from ray_durable.cli.doctor import check_limits, check_settings, judge_commits, judge_skew
+from ray_durable.cli.doctor import check_address, check_limits, check_settings, judge_commits, judge_skew
 from ray_durable.clock import SYSTEM_CLOCK
 from ray_durable.config import Settings
 
@@ -28,7 +29,7 @@ KEY = "ab" * 32
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch):
     for name in list(os.environ):
-        if name.startswith("RAY_DURABLE_"):
+        if name.startswith("RAY_DURABLE_") or name == "RAY_ADDRESS":
             monkeypatch.delenv(name)
 
 
@@ -233,6 +234,17 @@ def test_doctor_says_what_to_mend(monkeypatch, tmp_path):
     assert "may write to" in findings["storage"]["mend"]
     assert "RAY_DURABLE_LEASE_S?" in findings["RAY_DURABLE_LEASE_SS"]["mend"]
     assert "address of this machine" in findings["metrics_port"]["mend"]
+
+
+def test_doctor_says_whether_the_cluster_answers(monkeypatch, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        assert [f.verdict for f in check_address(address)] == ["ok"]
+    for gone in (address, "nowhere.invalid:6379", "nonsense"):
+        monkeypatch.setenv("RAY_ADDRESS", gone)
+        found = run_json("doctor", "--storage", str(tmp_path), code=1)
+        assert [f["subject"] for f in found["findings"] if f["verdict"] == "problem"] == ["cluster"]
+    assert list(check_address(None)) == []
 
 
 def test_doctor_survives_a_wrong_setting(monkeypatch, tmp_path):

@@ -1,7 +1,7 @@
 """`ray-durable doctor`: whether this machine, its settings and its storage are fit, and what to mend where not.
 
 Each check looks at one thing and yields findings; judging is done on plain figures, so that tests can give them. It
-needs no cluster; when one can be reached it is looked at as well.
+needs no cluster; when an address of one is given it must answer there. `ray-durable status` looks inside.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ SLOW_COMMIT_S = 0.1
 SKEW_S = 5.0
 FREE_BYTES_MIN = 1 << 30
 FILES_MIN = 4096
+REACH_S = 3.0
 STYLES = {"ok": "green", "warning": "yellow", "problem": "red"}
 
 
@@ -60,7 +61,7 @@ def doctor(
         settings = None
     if settings is not None:
         findings += [*check_storage(settings), *check_ports(settings)]
-    findings += check_limits()
+    findings += [*check_limits(), *check_address(os.environ.get("RAY_ADDRESS"))]
     problems = sum(finding.verdict == "problem" for finding in findings)
     rows = [(f.subject, Text(f.verdict, STYLES[f.verdict]), f.text) for f in findings]
     shown: list[Any] = [headline("Doctor"), table(["WHAT", "VERDICT", "FOUND"], rows)]
@@ -215,6 +216,22 @@ def check_ports(settings: Settings) -> Iterator[Finding]:
             else:
                 reason = error.strerror or str(error)
                 yield Finding(name, "problem", f"{where}: {reason}", "Set metrics_host to an address of this machine.")
+
+
+def check_address(address: str | None) -> Iterator[Finding]:
+    """Whether a cluster answers where RAY_ADDRESS says. No Ray is needed for that, nor a node on this machine."""
+    if not address or address in ("auto", "local"):
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    mend = "Check RAY_ADDRESS, the head and the network between."
+    if not port.isdigit():
+        yield Finding("cluster", "problem", f"{address} is no host:port", mend)
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_S).close()
+        yield Finding("cluster", "ok", f"answers at {address}")
+    except OSError as error:
+        yield Finding("cluster", "problem", f"{address}: {error.strerror or error}", mend)
 
 
 def check_limits(limit: Callable[[], int] | None = None, shm: Path = Path("/dev/shm")) -> Iterator[Finding]:
