@@ -11,7 +11,7 @@ import gc
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from types import AsyncGeneratorType, CodeType, CoroutineType, FunctionType, GeneratorType, MethodType
+from types import AsyncGeneratorType, CodeType, CoroutineType, FunctionType, GeneratorType, MethodType, ModuleType
 from typing import Any
 
 from ray_durable.compiler.unit import UNITS, Unit
@@ -91,6 +91,28 @@ def twin_of_nested(function: FunctionType) -> Callback:
 
 NESTED_TWINS: dict[int, tuple[CodeType, Unit]] = {}  # by id of the native code, which is kept alive here
 BUILTIN_KINDS = frozenset({type(len), type(str.join), type("".__str__), type})
+
+
+def method_site(receiver: Any, name: str, found: Any) -> tuple[Any, Any, Callback | None]:
+    """What a call `receiver.name(…)`, whose attribute is `found`, may remember: a type of receivers or a callee that
+    need no further check; and what to delegate to instead, if anything."""
+    return remembered(receiver, name, found, suspending(found))
+
+
+def method_site_async(receiver: Any, name: str, found: Any) -> tuple[Any, Any, Callback | None]:
+    """The same for `async def` bodies."""
+    return remembered(receiver, name, found, suspending_async(found))
+
+
+def remembered(receiver: Any, name: str, found: Any, twin: Callback | None) -> tuple[Any, Any, Callback | None]:
+    if twin is not None:
+        return None, None, twin
+    kind = type(receiver)
+    if getattr(found, "__self__", None) is receiver and kind is not ModuleType:
+        own = getattr(kind, name, None)
+        if type(found) is not MethodType or found.__func__ is own:
+            return kind, None, None  # a method of the type: the same for all of its instances
+    return None, found, None
 
 
 def suspending_async(function: Any) -> Callback | None:

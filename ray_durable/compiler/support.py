@@ -13,7 +13,16 @@ from ray_durable.compiler.frame import UNBOUND
 from ray_durable.compiler.iterators import loop_iter
 from ray_durable.compiler.passes.names import is_ours
 from ray_durable.compiler.replacements import Awaited as Awaited
-from ray_durable.compiler.replacements import delegate, manager, ready, replaced, suspending, suspending_async
+from ray_durable.compiler.replacements import (
+    delegate,
+    manager,
+    method_site,
+    method_site_async,
+    ready,
+    replaced,
+    suspending,
+    suspending_async,
+)
 
 Saved = tuple[BaseException, Any, Any, Any, Any]
 
@@ -155,6 +164,8 @@ HELPERS: dict[str, Callable[..., Any] | Any] = {
     "list": list,
     "loop_iter": loop_iter,
     "manager": manager,
+    "method_site": method_site,
+    "method_site_async": method_site_async,
     "next_of": next_of,
     "ready": ready,
     "replaced": replaced,
@@ -164,5 +175,6 @@ HELPERS: dict[str, Callable[..., Any] | Any] = {
     "str": str,
     "suspending": suspending,
     "suspending_async": suspending_async,
+    "type": type,
     "users": users,
 }

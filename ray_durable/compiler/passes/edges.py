@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import ast
 
-from ray_durable.compiler.passes.build import Suspend, assign, call, child_blocks, helper, if_, load, located
+from ray_durable.compiler.passes.build import Suspend, assign, call, child_blocks, clear, helper, if_, load, located
 from ray_durable.compiler.passes.yieldpoints import Context
 
 
@@ -35,7 +35,9 @@ def edge(at: ast.stmt, context: Context) -> ast.stmt:
 
 def flag(context: Context) -> list[ast.stmt]:
     # _due = DUE          a local is the cheapest to test; never part of a frame
-    return [assign(context.names.due, helper("due"))] if context.back_edges else []
+    # _site1 = … = None   what call sites remember (`calls`)
+    due = [assign(context.names.due, helper("due"))] if context.back_edges else []
+    return [*due, *clear(context.names.sites)]
 
 
 def before_continue(body: list[ast.stmt], context: Context) -> None:

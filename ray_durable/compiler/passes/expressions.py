@@ -17,16 +17,14 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable
 
-from ray_durable.compiler.passes.build import PointKind, Suspend, assign, call, constant, if_, load, located
+from ray_durable.compiler.passes.build import PointKind, Suspend, call, constant, load, located
+from ray_durable.compiler.passes.calls import Calls
 from ray_durable.compiler.passes.comprehensions import inlined
-from ray_durable.compiler.passes.conditions import Conditions
 from ray_durable.compiler.passes.operands import Spread
 from ray_durable.compiler.passes.yieldpoints import suspends
 
-MADE_ONCE = (ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
-
-class Flatten(Conditions):
+class Flatten(Calls):
     """Lowers the expressions of one statement, each kind in its way."""
 
     # ---- each kind of expression -------------------------------------------------------------------------------------
@@ -172,59 +170,6 @@ class Flatten(Conditions):
         elements = [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]
         later: list[ast.AST] = [*node.generators[1:], *node.generators[0].ifs, node.generators[0].target, *elements]
         return any(suspends(part, self.context) for part in later)
-
-    # ---- calls -------------------------------------------------------------------------------------------------------
-    def call_parts(self, node: ast.Call) -> tuple[ast.expr, list[ast.expr], list[ast.keyword]]:
-        """Callee and arguments, lowered in Python's order: callee, positional, then keywords."""
-        alone = len(node.args) == 1 and isinstance(node.args[0], ast.Starred)
-        # f(*a, k=(yield)): a lone `*a` is run through by the call itself, later
-        flat = [node.func, *(each.value for each in node.args)] if alone else [node.func, *node.args]  # type: ignore[attr-defined]
-        flat += [Spread(keyword.value) if keyword.arg is None else keyword.value for keyword in node.keywords]
-        function, *lowered = self.values(flat)
-        count = len(node.args)
-        if alone:
-            lowered[0] = located(ast.Starred(lowered[0], ast.Load()), node.args[0])
-        keywords = [
-            located(ast.keyword(keyword.arg, value), keyword)
-            for keyword, value in zip(node.keywords, lowered[count:], strict=True)
-        ]
-        return function, lowered[:count], keywords
-
-    def value_Call(self, node: ast.Call) -> ast.expr:
-        if not self.context.may_suspend(node):
-            return located(ast.Call(*self.call_parts(node)), node)
-        # f(x)   =>   _v1 = f
-        #             _v2 = suspending(_v1)
-        #             if _v2 is None: _v3 = _v1(x)
-        #             else: _v3 = yield from _v2(x)
-        function, arguments, keywords = self.call_parts(node)
-        if not (isinstance(function, ast.Name) and function.id in self.made):
-            name = self.new()
-            self.emit(assign(name, function), node.func)
-            function = load(name)
-        arguments = [self.plain(argument) for argument in arguments]
-        keywords = [located(ast.keyword(k.arg, self.plain(k.value)), k) for k in keywords]
-        twin, result = self.new(), self.new()
-        self.emit(assign(twin, call("suspending_async" if self.context.is_async else "suspending", function)), node)
-        direct = located(assign(result, located(ast.Call(function, arguments, keywords), node)), node)
-        delegated: ast.expr = located(ast.Call(load(twin), arguments, keywords), node)
-        kind: PointKind = "await" if self.context.is_async else "from"
-        through = located(Suspend(kind, delegated, result), node)
-        self.emit(if_(compare_none(twin), [direct], [through]), node)
-        self.out[-1].result = result  # type: ignore[attr-defined]
-        return located(load(result), node)
-
-    def plain(self, node: ast.expr) -> ast.expr:
-        """An argument that may stand in the tree twice: nothing that compiles to a function of its own."""
-        if isinstance(node, ast.Starred):
-            return located(ast.Starred(self.plain(node.value), ast.Load()), node)
-        if any(isinstance(inner, MADE_ONCE) for inner in ast.walk(node)):
-            return self.keep(node)
-        return node
-
-
-def compare_none(name: str) -> ast.expr:
-    return ast.Compare(load(name), [ast.Is()], [constant(None)])
 
 
 def replace_defaults(arguments: ast.arguments, values: Callable[[list[ast.expr]], list[ast.expr]]) -> None:

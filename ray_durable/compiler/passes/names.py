@@ -23,6 +23,7 @@ WORDS = (
     "done",
     "fn",
     "due",
+    "site",
 )
 RESERVED = re.compile(rf"({'|'.join(WORDS)})\d*$")
 
@@ -37,6 +38,7 @@ class Names:
     prefix: str
     counts: dict[str, int] = field(default_factory=dict)
     used: dict[str, None] = field(default_factory=dict)
+    sites: list[str] = field(default_factory=list)
     values: int = 0
     taken: int = 0  # value names that an expression around the statements at hand holds on to
 
@@ -67,6 +69,11 @@ class Names:
     @property
     def delegate(self) -> str:
         return self.prefix + "delegate"
+
+    def site(self) -> str:
+        """A name for what a call site remembers; no frame carries it."""
+        self.sites.append(f"{self.prefix}site{len(self.sites) + 1}")
+        return self.sites[-1]
 
     def fresh(self, word: str) -> str:
         """A name that nobody else gets: `_it1`, `_it2`, …"""

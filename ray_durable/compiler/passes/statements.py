@@ -83,13 +83,8 @@ class Statement(Flatten):
         last = self.out[-1] if self.out else None
         if not isinstance(value, ast.Name) or getattr(last, "result", None) != value.id:
             return False
-        for each in [last] if isinstance(last, Suspend) else [*last.body, *last.orelse]:  # type: ignore[union-attr]
-            if isinstance(each, Suspend):
-                each.target = target
-            elif target is not None:
-                each.targets = [ast.Name(target, ast.Store())]
-            else:
-                last.body = [located(ast.Expr(each.value), each)]  # type: ignore[union-attr]
+        assert last is not None
+        retarget(last, value.id, target)
         self.made.pop(value.id)
         return True
 
@@ -182,3 +177,21 @@ class Statement(Flatten):
         for keyword, value in zip(node.keywords, lowered[decorators + bases :], strict=True):
             keyword.value = value
         self.emit(node)
+
+
+def retarget(statement: ast.stmt, result: str, target: str | None) -> None:
+    """Let what stores into `result` store into `target`, in all branches of a lowered call."""
+    if isinstance(statement, Suspend):
+        statement.target = target
+    for owner, name in child_blocks(statement):
+        block = getattr(owner, name)
+        for index, inner in enumerate(block):
+            if isinstance(inner, ast.If | Suspend):
+                retarget(inner, result, target)
+            elif (
+                isinstance(inner, ast.Assign)
+                and isinstance(inner.targets[0], ast.Name)
+                and inner.targets[0].id == result
+            ):
+                stored = assign(target, inner.value) if target is not None else ast.Expr(inner.value)
+                block[index] = located(stored, inner)

@@ -171,7 +171,7 @@ class Liveness:
                 return live | read
             case ast.If():
                 inside = self.block(statement.body, live) | self.block(statement.orelse, live)
-                return inside | self.read(statement.test)
+                return (inside - self.asked(statement.test)) | self.read(statement.test)
             case ast.For():
                 return self.loop(statement, live, self.read(statement.iter))
             case ast.While():
@@ -261,6 +261,11 @@ class Liveness:
                     found.add(here.target.id)
                 stack.extend(ast.iter_child_nodes(here))
         return frozenset(found)
+
+    def asked(self, test: ast.expr) -> Live:
+        """The names that a test of ours binds for the block that reads them: `(_v2 := suspending(_v1)) is None`."""
+        found = [inner.target.id for inner in ast.walk(test) if isinstance(inner, ast.NamedExpr)]
+        return self.names.intersection(found)
 
     def stored(self, target: ast.expr | None) -> Live:
         return self.names.intersection(names_in(target))
