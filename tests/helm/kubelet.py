@@ -28,6 +28,7 @@ from tests.helm.image import IMAGE, PYTHON, reachable
 from tests.helm.kuberay import Pod
 
 BRIDGE = "10.88.0.1"
+USERS = 100_000
 
 
 class NoNamespaces(Exception):
@@ -203,7 +204,8 @@ class RunningPod:
         return lines
 
     def user(self) -> int:
-        return int(self.pod.template["spec"]["securityContext"]["runAsUser"])
+        """The container's user as this machine numbers it: none of its own accounts, as with user namespaces."""
+        return USERS + int(self.pod.template["spec"]["securityContext"]["runAsUser"])
 
     def group(self) -> int:
         return int(self.pod.template["spec"]["securityContext"]["fsGroup"])
@@ -234,11 +236,11 @@ class RunningPod:
         (child,) = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
         return int(child)
 
-    def begin(self, *command: str, stderr: int = subprocess.STDOUT) -> subprocess.Popen[str]:
+    def begin(self, *command: str, stdin: int | None = None, stderr: int = subprocess.STDOUT) -> subprocess.Popen[str]:
         """Start a command in the container, as `kubectl exec` and hooks do."""
         enter = ["nsenter", f"--target={self.init_pid()}", "--net", "--pid", "--uts", "--mount", "--root", "--"]
         line = [*enter, *self.as_user(command)]
-        return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=stderr, text=True)
+        return subprocess.Popen(line, stdin=stdin, stdout=subprocess.PIPE, stderr=stderr, text=True)
 
     def exec(self, *command: str, timeout_s: float = 60) -> str:
         """Run a command in the container to its end; give its output. Raises CommandFailed."""

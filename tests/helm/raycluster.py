@@ -12,11 +12,22 @@ from typing import Any
 
 import pytest
 
-from tests.helm.kubelet import Node, NoNamespaces, RunningPod, Stopped, wait_for
+from tests.helm.kubelet import CommandFailed, Node, NoNamespaces, RunningPod, Stopped, wait_for
 from tests.helm.kuberay import head_pod, worker_pod
 from tests.helm.schemas import Manifest
 
 START_S = 150  # for a pod to be ready: 5 s on an idle machine, a minute on one that is busy
+REPORTER = """
+import json, sys, ray
+from ray_durable.connection import connected
+ray.init(address="auto", log_to_driver=False)
+for _ in sys.stdin:
+    try:
+        shown = connected("status").ask("status")
+    except Exception as error:
+        shown = {"error": repr(error)}
+    print(json.dumps(shown), flush=True)
+"""
 SIGNING_KEY = "5e" * 32
 
 
@@ -62,6 +73,7 @@ class Cluster:
     documents: list[Manifest]
     head: RunningPod
     workers: list[RunningPod] = field(default_factory=list)
+    reporter: subprocess.Popen[str] | None = None
 
     def wait_until_ready(self, pod: RunningPod) -> None:
         def ready() -> str:
@@ -76,7 +88,16 @@ class Cluster:
         return self.node.get(pod, page["port"], page["path"])
 
     def status(self) -> dict[str, Any]:
-        shown: dict[str, Any] = json.loads(self.head.exec("ray-durable", "status", "--json"))
+        """What `ray-durable status --json` shows, of a process that stays: each start would take seconds. Raises
+        CommandFailed while there is no controller."""
+        if self.reporter is None:
+            self.reporter = self.head.begin("python", "-c", REPORTER, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        assert self.reporter.stdin is not None and self.reporter.stdout is not None
+        self.reporter.stdin.write("status\n")
+        self.reporter.stdin.flush()
+        shown: dict[str, Any] = json.loads(self.reporter.stdout.readline() or "{}")
+        if "hosts" not in shown:
+            raise CommandFailed(f"no status: {shown}")
         return shown
 
     def load(self) -> dict[str, int]:

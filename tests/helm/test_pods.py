@@ -87,7 +87,7 @@ def test_the_rendered_probes_answer(cluster: Cluster) -> None:
 def test_ray_needs_no_root_no_capability_and_no_writable_root(cluster: Cluster) -> None:
     status = cluster.workers[0].exec("cat", "/proc/1/status")
     fields = dict(re.findall(r"(?m)^(\w+):\s+(.*)$", status))
-    assert fields["Uid"].split() == ["1000"] * 4
+    assert fields["Uid"].split() == [str(cluster.workers[0].user())] * 4
     assert int(fields["CapEff"], 16) == int(fields["CapBnd"], 16) == 0
     assert fields["NoNewPrivs"] == "1"
     written = cluster.workers[0].exec("sh", "-c", "touch /x 2>&1; touch /home/ray/x 2>&1; touch /tmp/x && echo /tmp")
