@@ -1,7 +1,7 @@
 """Advances one coroutine by one request: plain data in, plain data out.
 
-A coroutine is a main branch and those that `gather` and its kin run beside it; a branch is a native generator or
-coroutine object and the request that it waits for. The runner sends a value in and says what came of it; who carries
+A coroutine is a main branch and those that run beside it, one per task; a branch is a native generator or coroutine
+object and the request that it waits for. The runner sends a value in and says what came of it; who carries
 out the request (a host, a test harness) is not its concern. It knows neither Ray nor a store.
 
 A coroutine's state is all its branches, pickled together, so that what they share stays shared.
@@ -17,7 +17,8 @@ from typing import Any
 
 from ray_durable.compiler import durable, twin_of
 from ray_durable.compiler.discard import discard
-from ray_durable.operations import Emit, Join, Request, Spawn, Suspended
+from ray_durable.compiler.flat import flatten, unflatten
+from ray_durable.operations import PAUSE, Emit, Request, Suspended
 from ray_durable.running import entered
 
 __all__ = ["Branch", "Coroutine", "Outcome", "start"]
@@ -72,23 +73,15 @@ class Branch:
             error = self.task.take_cancel(error)
         entered.identity = coroutine
         try:
-            while True:
-                if error is None:
-                    answer = self.send(value)
-                else:
-                    answer = self.throw(error)
-                    error = None
-                if isinstance(answer, Request):
-                    if type(answer) is Spawn:
-                        value = coroutine.spawn(answer.roots)
-                        continue
-                    self.request = answer
-                    return Outcome.SUSPENDED, answer
-                if self.is_async:
-                    self.request = None
-                    return Outcome.FOREIGN, answer
-                self.request = answer = Emit(answer)
+            answer = self.send(value) if error is None else self.throw(error)
+            if isinstance(answer, Request):
+                self.request = answer
                 return Outcome.SUSPENDED, answer
+            if self.is_async:
+                self.request = None
+                return Outcome.FOREIGN, answer
+            self.request = answer = Emit(answer)
+            return Outcome.SUSPENDED, answer
         except StopIteration as stop:
             self.request = None
             return Outcome.RETURNED, stop.value
@@ -108,17 +101,16 @@ class Coroutine:
         "__weakref__",
         "alarms",
         "calls",
-        "done",
         "epoch",
         "host",
         "id",
         "main",
         "name",
+        "newest",
         "on_stirred",
         "others",
         "running",
         "seq",
-        "spawned",
         "stirred",
     )
 
@@ -130,8 +122,7 @@ class Coroutine:
         self.main: Branch
         self.running: Branch
         self.others: dict[int, Branch] = {}
-        self.done: dict[int, tuple[bool, Any]] = {}  # outcomes of branches that nobody has joined yet
-        self.spawned: list[Branch] = []  # started by the last step, not yet driven
+        self.newest = 0  # number of the branch spawned last
         self.stirred: list[Any] = []  # branches and alarms that a host should look at
         self.on_stirred: Callable[[], None] | None = None  # called for those that no step has stirred
         self.alarms: dict[Any, None] = {}  # `concurrency.futures.Alarm`s that have not rung
@@ -143,24 +134,47 @@ class Coroutine:
         self.main = Branch(self, 0, root)
         return self
 
-    def state(self) -> tuple[Any, ...]:
-        """What a checkpoint holds: live objects, for a pickler that knows durable ones."""
+    def state(self, by_key: bool = False) -> tuple[Any, ...]:
+        """What a checkpoint holds: live objects, for a pickler that knows durable ones.
+
+        `by_key`: with the code only named, and in the shortest form: this is on every checkpoint's way."""
         main = self.main
-        if not (self.others or self.done or self.alarms or main.task):
+        if not (self.newest or self.alarms or main.task):
+            if by_key:  # what waits for nothing but its checkpoint goes on at once, as one without a request does
+                return (flatten(main.root), None if main.request is PAUSE else main.request)
             return (main.root, main.request)
-        others = [(each.number, each.root, each.request, each.at, each.derived) for each in self.others.values()]
-        return (main.root, main.request, others, self.done, (main.at, main.derived))
+        others = [
+            (each.number, each.root, each.request, each.at, each.derived, each.task) for each in self.others.values()
+        ]
+        own = (main.at, main.derived, main.task, self.newest, list(self.alarms))
+        return (main.root, main.request, others, own)
 
     def resume(self, state: tuple[Any, ...]) -> Coroutine:
         """Make this the coroutine whose `state` this was, each branch at the request that it waited for."""
-        main = self.main = Branch(self, 0, state[0], state[1])
+        main = self.main = Branch(self, 0, unflatten(state[0]), state[1])
         if len(state) > 2:
-            for number, root, request, at, derived in state[2]:
+            for number, root, request, at, derived, task in state[2]:
                 branch = self.others[number] = Branch(self, number, root, request)
-                branch.at, branch.derived = at, derived
-            self.done = state[3]
-            main.at, main.derived = state[4]
+                branch.at, branch.derived, branch.task = at, derived, task
+            main.at, main.derived, main.task, self.newest, alarms = state[3]
+            for branch in self.branches():
+                if branch.task is not None:
+                    branch.task.branch = branch
+            for alarm in alarms:
+                self.set_alarm(alarm)
         return self
+
+    def set_alarm(self, alarm: Any) -> None:
+        """Keep `alarm` until it rings, and have the host keep its time."""
+        alarm.coroutine = self
+        self.alarms[alarm] = None
+        self.stir(alarm)
+
+    def stir(self, stirred: Any) -> None:
+        """Have the host look at a branch, whose future is done or which is to be cancelled, or at a new alarm."""
+        self.stirred.append(stirred)
+        if self.on_stirred is not None and entered.identity is not self:
+            self.on_stirred()
 
     def branches(self) -> list[Branch]:
         """All branches that are not done, the main one first."""
@@ -174,50 +188,29 @@ class Coroutine:
         text = f"{self.id}/{branch.number}/{branch.at}/{branch.derived}/{purpose}"
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
-    def spawn(self, roots: list[Any]) -> list[int]:
-        numbers = []
-        next_number = 1 + max((0, *self.others, *self.done))
-        for number, root in enumerate(roots, next_number):
-            branch = self.others[number] = Branch(self, number, root)
-            branch.at = self.running.at  # not `seq`, which a sister's checkpoint may have raised
-            self.spawned.append(branch)
-            numbers.append(number)
-        return numbers
+    def spawn(self, root: Any) -> Branch:
+        """A new branch, which runs `root` (a suspended or un-started durable object) when this step is over."""
+        self.newest += 1
+        branch = self.others[self.newest] = Branch(self, self.newest, root)
+        branch.at = self.running.at  # not `seq`, which a sister's checkpoint may have raised
+        branch.parked = True
+        self.stirred.append(branch)
+        return branch
 
-    def finish_branch(self, branch: Branch, succeeded: bool, value: Any) -> list[Branch]:
-        """Note the outcome of a branch other than the main one; the branches whose join it completes.
+    def finish_branch(self, branch: Branch, succeeded: bool, value: Any) -> None:
+        """Tell those who wait for a branch other than the main one what it has come to."""
+        del self.others[branch.number]
+        if branch.task is not None:
+            branch.task.finish(succeeded, value)
 
-        One that nobody joins any more (a sister has failed before) is forgotten."""
-        number = branch.number
-        del self.others[number]
-        joining = [each for each in self.branches() if type(each.request) is Join and number in each.request.branches]
-        if joining:
-            self.done[number] = (succeeded, value)
-        return [waiting for waiting in joining if self.joined(waiting) is not None]
-
-    def joined(self, branch: Branch) -> list[tuple[bool, Any] | None] | None:
-        """The answer to the join that `branch` waits for, or None while it must wait on."""
-        request = branch.request
-        if type(request) is not Join:
-            return None
-        outcomes = [self.done.get(number) for number in request.branches]
-        failed = any(outcome is not None and not outcome[0] for outcome in outcomes)
-        if None in outcomes and (request.keep_errors or not failed):
-            return None
-        return outcomes
-
-    def take_joined(self, branch: Branch) -> list[tuple[bool, Any] | None] | None:
-        """Like `joined`, and forgets the outcomes that were waiting for it."""
-        outcomes = self.joined(branch)
-        if outcomes is not None:
-            request = branch.request
-            assert isinstance(request, Join)
-            for number in request.branches:
-                self.done.pop(number, None)
-        return outcomes
+    def silence(self) -> None:
+        """Keep no more time for the alarms: the coroutine has ended, or lives on elsewhere."""
+        for alarm in list(self.alarms):
+            alarm.cancel()
 
     def let_go(self) -> None:
         """Drop this instance without running any of its `finally` blocks: the coroutine lives on elsewhere."""
+        self.silence()
         for branch in self.branches():
             discard(branch.root)
 

@@ -170,15 +170,21 @@ class Hosted:
 
         Raises: CannotSaveError."""
         coroutine = self.coroutine
+        if coroutine.calls:
+            dealing.met = {}
         dealing.coroutine = coroutine
         try:
             if self.plain:
-                return dumps((coroutine.state(),), chunks, by_key=True)
-            letters = None if self.mailbox is None else self.mailbox.encode()
-            state = (coroutine.state(), letters, self.marks.emitted, self.marks.retried)
-            return dumps(state, chunks, by_key=True)
+                data = dumps((coroutine.state(by_key=True),), chunks, by_key=True)
+            else:
+                letters = None if self.mailbox is None else self.mailbox.encode()
+                state = (coroutine.state(by_key=True), letters, self.marks.emitted, self.marks.retried)
+                data = dumps(state, chunks, by_key=True)
         finally:
             dealing.coroutine = None
+        if coroutine.calls:
+            coroutine.calls = dealing.met  # the frames have forgotten the others
+        return data
 
     def emit(self, branch: Branch) -> tuple[int, bytes]:
         """Take the value that `branch` yields out of its request: index and payload of the `item` record."""
