@@ -67,13 +67,14 @@ def target_of(name: str, tests: str | None) -> Target:
     spec = importlib.util.find_spec(name)
     if spec is None or spec.origin is None:
         raise LookupError(f"{name}: it is not installed")
-    inside = [Path(place) / part for place in spec.submodule_search_locations or () for part in ("tests", "test")]
-    beside = Path(spec.origin).parents[1]
-    for path in (*inside, beside / f"{name}_tests", beside / "tests"):
-        if path.is_dir():
+    if "test" in name.rpartition(".")[2]:
+        return Target(name, name, "unittest", (top,))
+    package = Path(spec.origin).parent
+    if spec.submodule_search_locations and any(package.glob("**/test_*.py")):
+        return Target(name, str(package), "pytest", (name,))
+    for path in (package / "tests", package.parent / f"{name}_tests", package.parent / "tests"):
+        if any(path.glob("**/test_*.py")):
             return Target(name, str(path), "pytest", (name, path.name))
-    if list(Path(spec.origin).parent.glob("**/test_*.py")):
-        return Target(name, str(Path(spec.origin).parent), "pytest", (name,))
     raise LookupError(f"{name}: it ships no tests; name them with --tests")
 
 

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import collections
 import functools
+import inspect
 import types
 from collections.abc import AsyncGenerator, Callable, Generator
 from functools import partial
 from typing import Any
 
-from ray_durable.compiler import capture, discard, durable, restore
+from ray_durable.compiler import capture, compiled_of, discard, durable, restore
 from ray_durable.errors import CaptureError, CompileError
 
 CO_GENERATOR, CO_COROUTINE, CO_ASYNC_GENERATOR = 0x20, 0x80, 0x200
@@ -47,11 +48,14 @@ def renewing(function: Any) -> Any:
 def of_kind(made: types.FunctionType, kind: int, driver: Callable[[Any], Any]) -> types.FunctionType:
     """A plain function that calls `made` and hands the object to `driver`, but looks like one of `made`'s kind."""
     give_up = partial(discard, deep=False)
+    drive_iterable_coroutine: Callable[[Any], Any] = driven_natively
+    CO_ITERABLE_COROUTINE = inspect.CO_ITERABLE_COROUTINE
 
     def call(*args: Any, **kwargs: Any) -> Any:
         suspended = made(*args, **kwargs)
         give_up(suspended)  # its driver answers for it: dropped, it must neither run nor warn a second time
-        driven = driver(suspended)
+        iterable = found.__code__.co_flags & CO_ITERABLE_COROUTINE  # by `types.coroutine`, later
+        driven = (drive_iterable_coroutine if iterable else driver)(suspended)
         driven.__name__, driven.__qualname__ = suspended.__name__, suspended.__qualname__
         return driven
 
@@ -104,6 +108,9 @@ def drive_generator(suspended: Any) -> Generator[Any, Any, Any]:
             return stop.value
         finally:
             thrown = None
+
+
+driven_natively = types.coroutine(compiled_of(drive_generator).original)  # type: ignore[union-attr]
 
 
 class Steps:
