@@ -81,7 +81,6 @@ def run(text: str, live: LiveCluster, folder: Path, name: str) -> str:
     path = folder / f"{name}.py"
     path.write_text(text)
     environ = {**os.environ, "RAY_ADDRESS": live.cluster.address, "RAY_DURABLE_STORAGE": live.storage}
-    environ.pop("PYTHONPATH", None)
     done = subprocess.run(
         [sys.executable, path.name], cwd=folder, env=environ, capture_output=True, text=True, timeout=RUN_S
     )
