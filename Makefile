@@ -59,7 +59,10 @@ helm-docs: $(STAMP)  ## write the chart's README and schema from its values and 
 chaos: $(STAMP)  ## long runs with real kills
 	$(BIN)/python -m pytest -m chaos
 
-.PHONY: dashboards tables
+.PHONY: dashboards tables picture
+picture: $(STAMP)  ## run the demo under a real Prometheus, and draw docs/demo.svg of what that saw
+	$(BIN)/python docs/picture.py
+
 dashboards: $(STAMP)  ## regenerate the chart's dashboards and alert rules from their tables
 	$(BIN)/python helm/generate/write.py
 
