@@ -73,12 +73,6 @@ def first_free(base: int, numbers: Collection[int]) -> int:
     return free
 
 
-def seal_is_void(number: int, bases: Collection[int]) -> bool:
-    """Whether a seal created at `number` counts for nothing: compaction had freed that number while we were slow. The
-    base stands before its numbers are freed, so one look after the create is enough."""
-    return any(base > number for base in bases)
-
-
 def may_delete_compacted(base: int, durable_after_base: int) -> bool:
     """Whether the owner may delete what a base replaces: only after a later commit of its own has become durable, which
     proves that no sealer had come before the base did."""

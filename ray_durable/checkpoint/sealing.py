@@ -21,11 +21,10 @@ from ray_durable.checkpoint.fencing import (
     WroteOneMore,
     after_seal,
     first_free,
-    seal_is_void,
 )
 from ray_durable.checkpoint.footer import FOOTER_BYTES, Footer, Form, read_footer, wrap
 from ray_durable.checkpoint.keys import NO_KEYS, Keys
-from ray_durable.checkpoint.names import log_prefix, parse_log_object, plan_name, segment_name
+from ray_durable.checkpoint.names import log_prefix, plan_name, segment_name
 from ray_durable.checkpoint.reading import NO_BASE, CompactedMeanwhile, LogReader, Reading, decode_plan, read_log
 from ray_durable.checkpoint.record import Codec, Kind
 from ray_durable.checkpoint.recovery import Recovery, fold_reading
@@ -107,16 +106,15 @@ class Sealing:
     def fence(self) -> bool:
         """Put the seal at the lowest free number. It says nothing of the log's contents, so that an attempt takes one
         create, as the owner's does: a sealer who read and planned first would never catch up with a quick owner.
-        Whether the log has a seal now that counts. Raises: NotDone, StoreError."""
+        Whether a seal is there now; whether it counts shows when the log is read after: compaction may have freed this
+        number while we were slow, and then a base stands above it. Raises: NotDone, StoreError."""
         number = self.first_free()
         if number is None:
             return True
         while True:
             match self.try_seal(number):
-                case SealedBy():
+                case SealedBy() | Written():
                     return True
-                case Written():
-                    return not seal_is_void(number, bases(self.store, self.writer))
                 case WroteOneMore():
                     number += 1
                 case TryAgain():
@@ -181,9 +179,3 @@ def listed_numbers(store: Store, writer: str) -> tuple[int, set[int]]:
             return max(found, default=NO_BASE)[0], numbers
         except CompactedMeanwhile:
             continue
-
-
-def bases(store: Store, writer: str) -> list[int]:
-    prefix = log_prefix(writer)
-    found = (parse_log_object(listed.name.removeprefix(prefix)) for listed in store.list(prefix))
-    return [each.number for each in found if each is not None and each.base]

@@ -12,7 +12,6 @@ from ray_durable.checkpoint.fencing import (
     after_seal,
     first_free,
     may_delete_compacted,
-    seal_is_void,
 )
 from ray_durable.checkpoint.footer import Footer, Form
 
@@ -58,12 +57,6 @@ def test_what_a_seal_has_come_to(failed, found, damaged, outcome):
 )
 def test_a_log_ends_at_its_lowest_free_number(base, numbers, free):
     assert first_free(base, numbers) == free
-
-
-def test_a_seal_at_a_freed_number_is_void():
-    assert seal_is_void(3, [4])
-    assert not seal_is_void(3, [3])
-    assert not seal_is_void(3, [])
 
 
 def test_compacted_segments_go_only_after_a_later_commit():

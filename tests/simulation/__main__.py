@@ -9,6 +9,7 @@ import time
 import traceback
 
 from tests.simulation.cluster import simulate
+from tests.simulation.duel import duel
 
 BATCH = 250
 
@@ -18,6 +19,7 @@ def run(first):
     for seed in range(first, first + BATCH):
         try:
             simulate(seed)
+            duel(seed)
         except Exception:
             return seed, traceback.format_exc()
     return None

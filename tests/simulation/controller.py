@@ -9,7 +9,7 @@ from ray_durable.actors.facts import facts_in, finished_in, transfer_from
 from ray_durable.actors.ledger import Entry
 from ray_durable.actors.outcomes import Finished
 from ray_durable.actors.ownership import Fact, Plan, decode_plans, encode_plans, fold, live_in, plan_takeover
-from ray_durable.actors.rebuild import CONTROLLER_PREFIX, controller_writer, lost_owners, rebuild
+from ray_durable.actors.rebuild import CONTROLLER_PREFIX, controller_writer, rebuild
 from ray_durable.actors.terms import next_term
 from ray_durable.actors.transfer import Header, Transfer
 from ray_durable.checkpoint.log import Log
@@ -75,10 +75,12 @@ class Controller:
             retry_for_s=15,
         )
         self.log.advanced = Advanced(self.world)
-        for writer in rebuilt.unsealed:
+        for writer in sorted(rebuilt.unsealed):
             if writer not in self.cluster.hosts:
                 self.process.spawn(self.take_over, writer)
-        for entry in lost_owners(self.ledger, rebuilt.unsealed):
+        for entry in list(self.ledger.entries.values()):
+            if entry.finished is not None or not entry.owner or entry.owner in rebuilt.unsealed:
+                continue
             if entry.owner in self.dead and entry.transfer is not None:
                 self.ledger.assign(entry, entry.epoch, "", entry.transfer)
             elif entry.owner not in self.dead | self.taking_over and entry.owner not in self.cluster.hosts:

@@ -26,12 +26,12 @@ class Bucket:
 class Lossless:
     """Chances of each fault, per request."""
 
-    before = after = late = double = stale = 0.0
+    before = after = late = double = stale = slow = 0.0
     delay_s = 0.005
 
 
 class Lossy(Lossless):
-    before, after, late, double, stale = 0.03, 0.03, 0.02, 0.02, 0.05
+    before, after, late, double, stale, slow = 0.03, 0.03, 0.02, 0.02, 0.05, 0.1
     delay_s = 0.03
 
 
@@ -46,7 +46,8 @@ class WorldStore(Store):
 
     def ask(self, operation, name, effect):
         world, faults = self.world, self.faults()
-        world.sleep(world.random.expovariate(1 / faults.delay_s))
+        slowly = 15 if operation == "create" and world.chance(faults.slow) else 1  # so that later ones overtake it
+        world.sleep(slowly * world.random.expovariate(1 / faults.delay_s))
         if world.chance(faults.before):
             world.note("store failed before")
             raise StoreError(operation, name, "lost on the way there")
@@ -60,7 +61,8 @@ class WorldStore(Store):
             if operation == "create" and world.chance(faults.double):
                 self.later(effect)
                 world.note("store put doubled")
-            world.sleep(world.random.expovariate(1 / faults.delay_s))
+            slowly = 15 if operation == "create" and world.chance(faults.slow) else 1  # so that later ones overtake it
+        world.sleep(slowly * world.random.expovariate(1 / faults.delay_s))
         if world.chance(faults.after):
             world.note("store lost a reply")
             raise StoreError(operation, name, "lost on the way back")

@@ -8,10 +8,12 @@ import pytest
 
 from tests.simulation import mutations
 from tests.simulation.cluster import simulate
+from tests.simulation.duel import duel
 from tests.simulation.mutations import MUTATIONS, NOT_SIMULATED
 
-SEEDS = 2_000
-CHUNKS = 8
+CLUSTERS = 500
+DUELS = 1_500
+PARTS = 5
 MUST_MEET = {
     "compacted",
     "compaction cut short",
@@ -35,23 +37,24 @@ MUST_MEET = {
 met = Counter()
 
 
-def run(seed):
+def run(world, seed):
     try:
-        met.update(simulate(seed).world.met.keys())
+        met.update(world(seed).world.met.keys())
     except Exception as error:
         raise AssertionError(f"see it with: pytest tests/simulation --seed {seed}") from error
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("part", range(CHUNKS))
-def test_every_promise_holds_in_every_world(part, request):
+@pytest.mark.parametrize("part", range(PARTS))
+@pytest.mark.parametrize(("world", "seeds"), [(simulate, CLUSTERS), (duel, DUELS)], ids=["clusters", "duels"])
+def test_every_promise_holds_in_every_world(world, seeds, part, request):
     one = request.config.getoption("--seed", None)
     if one is not None:
         if part == 0:
-            run(one)
+            run(world, one)
         return
-    for seed in range(part, SEEDS, CHUNKS):
-        run(seed)
+    for seed in range(part, seeds, PARTS):
+        run(world, seed)
 
 
 def test_the_worlds_have_met_what_can_happen(request):
@@ -75,10 +78,9 @@ SEEDS_PER_MUTATION = 400
 def test_a_broken_rule_is_noticed(mutation, request):
     if request.config.getoption("--seed", None) is not None:
         pytest.skip("one seed was asked for")
-    for seed in [*mutation.seeds, *range(SEEDS_PER_MUTATION)]:
+    for seed in range(SEEDS_PER_MUTATION):
         try:
-            with mutation.applied() as rules:
-                simulate(seed, rules)
+            mutation.run(seed)
         except Exception:
             return
     pytest.fail(f"no seed of {SEEDS_PER_MUTATION} has noticed that {mutation}")
