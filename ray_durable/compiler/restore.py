@@ -51,7 +51,8 @@ def assembled(frame: Frame, inner: Any, renewed: Renewed) -> Any:
         return start_again(frame)
     check(frame)
     values = [frame.values.get(name, UNBOUND) for name in unit.variables]
-    to = -frame.point if UNBOUND in values else frame.point
+    unbound = any(value is UNBOUND for value in values)  # `in` would ask users' `__eq__`
+    to = -frame.point if unbound else frame.point
     held = [frame.temporaries.get(name) for name in unit.temporaries]
     if renewed:
         values, held = replace_all(values, renewed), replace_all(held, renewed)

@@ -42,7 +42,7 @@ class Upgrading(Layout):
             raise self.refused(f"returned yield point {point}, but it has {len(unit.points)}")
         held = self.carried(before, point, old)
         values = {name: new.get(name, UNBOUND) for name in unit.variables}
-        sign = -point if UNBOUND in values.values() else point
+        sign = -point if any(value is UNBOUND for value in values.values()) else point
         known = {**held, **values, self.to: sign, self.delegate: delegates, self.cells: cells}
         return tuple(known.get(name) for name in self.order)
 

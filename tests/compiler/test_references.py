@@ -503,3 +503,16 @@ def test_picklers_without_an_override_take_functions_of_locals():
     with pytest.raises(StopIteration) as stop:
         next(again)
     assert stop.value.value == (3, (1,))
+
+
+def test_comparing_users_values_is_never_asked_for():
+    class Touchy:
+        def __eq__(self, other):
+            raise AssertionError("compared")
+
+        __hash__ = None
+
+    gen = started(holding(Touchy()))
+    assert isinstance(next(restore(capture(gen))), Touchy)
+    gen = started(holding(Touchy()))
+    assert references.dumps(gen)
