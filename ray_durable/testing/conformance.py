@@ -20,7 +20,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +164,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("modules", nargs="+", metavar="MODULE")
     parser.add_argument("--tests", help="a module's tests, where they are not found by themselves: a path for pytest")
+    parser.add_argument("--leave-tests", action="store_true", help="make only the module durable, not its tests")
     parser.add_argument("--select", help="run only tests whose name contains this")
     parser.add_argument("--timeout", type=float, default=600.0, help="seconds for one run of a module's tests")
     parser.add_argument("--markdown", action="store_true", help="print the table in Markdown")
@@ -177,6 +178,8 @@ def main(arguments: list[str] | None = None) -> int:
             print(missing, file=sys.stderr)
             failed = True
             continue
+        if options.leave_tests:
+            target = replace(target, prefixes=(name,))
         comparison = compare(target, options.timeout, options.select)
         rows.append(comparison.row())
         failed = failed or bool(comparison.regressions) or bool(comparison.after.error)
