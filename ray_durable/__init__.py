@@ -18,7 +18,7 @@ NAMES = {
     "DurableHandle": "handle",
     "DurableStream": "decorator",
     "current": "running",
-    "gather": "operations",
+    "gather": "concurrency.waiting",
     "get_handle": "handle",
     "init": "connection",
     "list": "handle",

@@ -173,8 +173,6 @@ def describe_request(request: Any) -> str | None:
         case operations.Receive(topic=topic, until=until):
             limit = "" if until is None else f", until {datetime.fromtimestamp(until):%Y-%m-%d %H:%M:%S}"
             return f"a message under {topic!r}{limit}"
-        case operations.Join(branches=branches):
-            return f"{len(branches)} branches"
         case operations.Pause():
             return "its turn"
         case _:
@@ -187,6 +185,7 @@ WAITS_FOR = {  # requests of the layers above, which cannot be imported here
     "Answered": "its turn",
     "Fetch": "values of object references",
     "WaitFor": "object references to be ready",
+    "Wait": "a task, lock or queue of its own",
 }
 
 

@@ -13,19 +13,16 @@ from collections.abc import Generator
 from typing import Any
 
 from ray_durable.clock import SYSTEM_CLOCK
-from ray_durable.compiler import durable, suspends
+from ray_durable.compiler import durable, suspend_at_back_edges, suspends
 from ray_durable.running import is_inside
 
 __all__ = [
     "Emit",
-    "Join",
     "Pause",
     "Receive",
     "Request",
     "Sleep",
-    "Spawn",
     "Suspended",
-    "gather",
     "install",
     "receive",
     "sleep",
@@ -88,29 +85,6 @@ class Emit(Request):
 
     def __init__(self, value: Any) -> None:
         self.value = value
-
-
-class Spawn(Request):
-    """Run `roots` (suspended or un-started durable objects) beside the caller, as branches of the same coroutine.
-
-    Answered at once, without a checkpoint, with the branches' numbers."""
-
-    __slots__ = ("roots",)
-
-    def __init__(self, roots: list[Any]) -> None:
-        self.roots = roots
-
-
-class Join(Request):
-    """Go on when all `branches` are done, or, unless `keep_errors`, as soon as one has failed.
-
-    The answer is their outcomes in order: `(True, value)` or `(False, exception)`, None for one not done."""
-
-    __slots__ = ("branches", "keep_errors")
-
-    def __init__(self, branches: list[int], keep_errors: bool = False) -> None:
-        self.branches = branches
-        self.keep_errors = keep_errors
 
 
 @durable
@@ -193,52 +167,13 @@ def suspended_receive(topic: str = "", *, timeout_s: float | None = None) -> Gen
     return (yield Receive(topic, None if timeout_s is None else SYSTEM_CLOCK.now() + timeout_s))
 
 
-# ---------------------------------------------------------------- gather
-
-
-@durable
-async def branch_of(awaitable: Any) -> Any:
-    """A durable root for an awaitable that is not a coroutine itself, such as an ObjectRef."""
-    return await awaitable
-
-
-def native_gather(awaitables: tuple[Any, ...], return_exceptions: bool) -> Any:
-    """`asyncio.gather` itself."""
-    return asyncio.gather(*awaitables, return_exceptions=return_exceptions)
-
-
-@durable
-async def gather(*awaitables: Any, return_exceptions: bool = False) -> list[Any]:
-    """Run the awaitables (durable calls, refs) side by side and return their results in order, as `asyncio.gather`
-    does: the first exception is raised at once unless `return_exceptions`, and the others go on.
-
-    All of them belong to the calling coroutine: they are checkpointed and moved with it."""
-    if not is_inside():
-        return list(await native_gather(awaitables, return_exceptions))
-    if not awaitables:
-        return []
-    unique: dict[int, int] = {}
-    roots: list[Any] = []
-    for awaitable in awaitables:
-        if id(awaitable) not in unique:
-            unique[id(awaitable)] = len(roots)
-            roots.append(awaitable if asyncio.iscoroutine(awaitable) else branch_of(awaitable))
-    places = [unique[id(awaitable)] for awaitable in awaitables]
-    del awaitable, awaitables, unique
-    branches = await Suspended(Spawn(roots))
-    del roots
-    outcomes = await Suspended(Join(branches, return_exceptions))
-    if not return_exceptions:
-        for outcome in outcomes:
-            if outcome is not None and not outcome[0]:
-                raise outcome[1]
-    return [outcomes[place][1] for place in places]
-
-
 def install() -> None:
     """Make durable code suspend where it calls the ordinary operations. Hosts and harnesses call this once."""
+    from ray_durable import concurrency
+
+    concurrency.install()
+    suspend_at_back_edges(suspended_yield_point)
     suspends(time.sleep, suspended_sleep, sleep)
     suspends(asyncio.sleep, suspended_sleep, sleep)
-    suspends(asyncio.gather, None, gather)
     suspends(yield_point, suspended_yield_point, async_yield_point)
     suspends(receive, suspended_receive, receive)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from ray_durable.actors.hosted import Emitted, Hosted
 from ray_durable.checkpoint.codec import loads
-from ray_durable.operations import Join, Pause, Receive, Request, Sleep
+from ray_durable.concurrency.futures import Wait
+from ray_durable.operations import Pause, Receive, Request, Sleep
 from ray_durable.runner import Branch
 
 if TYPE_CHECKING:
@@ -46,11 +47,10 @@ def wake_later(engine: Engine, branch: Branch, request: Sleep) -> None:
     engine.at(request.until, lambda: engine.wake_if(branch, request, request.result))
 
 
-@arranger(Join)
-def join(engine: Engine, branch: Branch, request: Join) -> None:
-    outcomes = branch.coroutine.take_joined(branch)
-    if outcomes is not None:
-        engine.wake(branch, outcomes)
+@arranger(Wait)
+def wait(engine: Engine, branch: Branch, request: Wait) -> None:
+    if request.future.done():
+        engine.wake(branch, None)
 
 
 @arranger(Receive)

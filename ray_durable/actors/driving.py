@@ -58,6 +58,8 @@ class AsyncDriver:
             outcome, answer = self.branch.step(value, error)
             while outcome is Outcome.FOREIGN:
                 self.foreign = True
+                if self.branch.coroutine.stirred:
+                    self.stepped(self.branch, outcome, answer)
                 try:
                     value, error = (yield answer), None
                 except BaseException as thrown:

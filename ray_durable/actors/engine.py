@@ -17,6 +17,7 @@ from typing import Any
 
 from ray_durable.actors import leaving, letters
 from ray_durable.actors.arranging import arrangers, resume_stream
+from ray_durable.actors.attending import attend, attend_always, is_cancelled
 from ray_durable.actors.driving import AsyncDriver
 from ray_durable.actors.hosted import Answered, Hosted, Leaving
 from ray_durable.actors.mailbox import Message
@@ -133,20 +134,18 @@ class Engine:
             return  # it was let go while an asyncio task still drove it
         if outcome is Outcome.SUSPENDED:
             self.save(branch)
+        elif outcome is Outcome.FOREIGN:
+            pass  # it waits elsewhere, but may have started or stirred others
         elif branch.number:
-            for waiting in coroutine.finish_branch(branch, outcome is Outcome.RETURNED, answer):
-                if waiting.parked:
-                    self.wake(waiting, coroutine.take_joined(waiting))
+            coroutine.finish_branch(branch, outcome is Outcome.RETURNED, answer)
             if coroutine.host.leaving is not None:
                 leaving.try_leave(self, coroutine.host)
         elif outcome is Outcome.RETURNED:
             self.returned(coroutine.host, answer)
         else:
             self.raised(coroutine.host, answer)
-        if coroutine.spawned:
-            spawned, coroutine.spawned = coroutine.spawned, []
-            for started in spawned:
-                self.wake(started, None)
+        if coroutine.stirred:
+            attend(self, coroutine)
         if not self.scheduled:
             self.schedule()
 
@@ -175,6 +174,7 @@ class Engine:
         coroutine.seq += 1
         marks = b"" if hosted.plain else hosted.marks.pack()
         if item is not None:
+            self.tally.items += 1
             self.log.append(coroutine.id, hosted.epoch, item[0], Kind.ITEM, item[1])
         hosted.saved(state)
         self.tally.checkpoint(hosted.header.function, len(state))
@@ -214,7 +214,7 @@ class Engine:
         if hosted.mailbox is not None and branch.number == 0 and letters.take_cancellation(self, hosted):
             return
         request = branch.request
-        if request is None:  # it had not begun, or awaited something foreign: that is evaluated again
+        if is_cancelled(branch) or request is None:
             self.wake(branch, None)
         elif type(request) is Answered:
             self.wake(branch, request.value, request.error)
@@ -236,9 +236,9 @@ class Engine:
         if branch.parked and branch.request is request and branch.coroutine.host is not None:
             self.wake(branch, value, error)
 
-    def at(self, until: float, action: Callable[[], None]) -> None:
-        """Call `action` at `until`, in seconds since the epoch."""
-        self.timers.add(until, action)
+    def at(self, until: float, action: Callable[[], None]) -> Callable[[], None]:
+        """Call `action` at `until`, in seconds since the epoch. What is returned calls that off."""
+        return self.timers.add(until, action)
 
     # ------------------------------------------------------------ coming, going and ending
 
@@ -280,12 +280,8 @@ class Engine:
         """Set every branch going: at its request, or from its start."""
         coroutine = hosted.coroutine
         for branch in coroutine.branches():
-            outcomes = coroutine.take_joined(branch)
-            if outcomes is not None:
-                branch.parked = True
-                self.wake(branch, outcomes)
-            else:
-                self.arrange(branch)
+            self.arrange(branch)
+        attend_always(self, coroutine)
 
     def returned(self, hosted: Hosted, value: Any) -> None:
         self.end(hosted, "completed", value)
@@ -311,6 +307,7 @@ class Engine:
 
     def let_go_of_branches(self, coroutine: Coroutine) -> None:
         """Drop all branches but the main one, which has ended: its `gather` gave up on them."""
+        coroutine.silence()
         for branch in coroutine.others.values():
             if branch.driver is not None:
                 branch.driver.stop()
@@ -331,7 +328,8 @@ class Engine:
                 hosted.leaving.done(None)
             hosted.visible = hosted.marks.emitted
             items, emitted = tuple(hosted.items), hosted.marks.emitted
-            self.on_finished(Finished(header.id, hosted.epoch, ending, payload, text, emitted, items))
+            ended = self.clock.now()
+            self.on_finished(Finished(header.id, hosted.epoch, ending, payload, text, emitted, items, ended))
             hosted.notify_readers()
 
         marks = hosted.marks.pack() + text.encode()

@@ -13,6 +13,7 @@ from ray_durable.actors.hosted import Hosted
 from ray_durable.actors.mailbox import CANCEL, Message
 from ray_durable.checkpoint.codec import dumps
 from ray_durable.checkpoint.record import Kind
+from ray_durable.concurrency.tasks import task_of
 from ray_durable.errors import CoroutineCancelled
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def deliver(engine: Engine, id: str, message: Message, payload: bytes, accepted:
     hosted.arriving.add(number)
 
     def arrived() -> None:
+        engine.tally.messages += 1
         arrive(engine, hosted, number, payload)
         accepted(True)
 
@@ -84,7 +86,9 @@ def take_cancellation(engine: Engine, hosted: Hosted) -> bool:
         return False
     text = f"coroutine {hosted.header.id} was cancelled"
     error = asyncio.CancelledError(text) if main.is_async else CoroutineCancelled(hosted.header.id)
-    if main.parked:
+    if main.is_async and main.parked:
+        task_of(main).cancel(text)  # what it waits for (a `gather`, say) is cancelled with it
+    elif main.parked:
         engine.wake(main, None, error)
     else:
         main.driver.interrupt(text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from ray_durable.clock import Clock
@@ -20,7 +21,8 @@ class Timers:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, clock: Clock) -> None:
         self.loop, self.clock = loop, clock
-        self.heap: list[tuple[float, int, Callable[[], None]]] = []
+        self.heap: list[list[Any]] = []  # time, number, action; None for an action that was called off
+        self.dead = 0  # how many of them were
         self.made = 0
         self.alarm: asyncio.TimerHandle | None = None
         self.stopped = False
@@ -28,12 +30,25 @@ class Timers:
     def __len__(self) -> int:
         return len(self.heap)
 
-    def add(self, until: float, action: Callable[[], None]) -> None:
-        """Call `action` at `until`, in seconds since the epoch, or in the loop's next turn if that is past."""
+    def add(self, until: float, action: Callable[[], None]) -> Callable[[], None]:
+        """Call `action` at `until`, in seconds since the epoch, or in the loop's next turn if that is past. What is
+        returned calls that off."""
         self.made += 1
-        heapq.heappush(self.heap, (until, self.made, action))
+        entry = [until, self.made, action]
+        heapq.heappush(self.heap, entry)
         if self.heap[0][1] == self.made:
             self.set_alarm()
+        return partial(self.call_off, entry)
+
+    def call_off(self, entry: list[Any]) -> None:
+        if entry[2] is None:
+            return
+        entry[2] = None
+        self.dead += 1
+        if self.dead > 100 and 2 * self.dead > len(self.heap):
+            self.heap = [each for each in self.heap if each[2] is not None]
+            heapq.heapify(self.heap)
+            self.dead = 0
 
     def set_alarm(self) -> None:
         if self.alarm is not None:
@@ -47,7 +62,12 @@ class Timers:
         self.alarm = None
         now = self.clock.now()
         while self.heap and self.heap[0][0] <= now and not self.stopped:
-            heapq.heappop(self.heap)[2]()
+            entry = heapq.heappop(self.heap)
+            action, entry[2] = entry[2], None
+            if action is None:
+                self.dead -= 1
+            else:
+                action()
         if self.alarm is None:
             self.set_alarm()
 

@@ -1,0 +1,118 @@
+"""What a program in asyncio's words does natively it does durably, and also when its host dies at every yield.
+
+All programs run side by side, as most of their time is sleep; each is a test of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from ray_durable.checkpoint.stores import open_store
+from ray_durable.compiler import durable
+from ray_durable.runner import Branch
+from tests.actors.engines import EngineHost
+from tests.concurrency.programs import PROGRAMS
+
+Logs = dict[str, object]
+ids = [program.__name__ for program in PROGRAMS]
+
+
+@durable
+async def run_program(program):
+    log = []
+    await program(log)
+    return log
+
+
+@pytest.fixture(scope="module")
+def native() -> Logs:
+    async def run():
+        async def undecorated(program):
+            log = []
+            await program(log)
+            return log
+
+        return await asyncio.gather(*[undecorated(program) for program in PROGRAMS], return_exceptions=True)
+
+    return dict(zip(ids, asyncio.run(run()), strict=True))
+
+
+def start_all(host: EngineHost) -> None:
+    for program in PROGRAMS:
+        host.start(run_program, program, id=program.__name__)
+
+
+async def outcome(host: EngineHost, id: str) -> object:
+    try:
+        return await host.result(id, timeout_s=60)
+    except Exception as error:
+        return repr(error)
+
+
+@pytest.fixture(scope="module")
+def durable_logs() -> Logs:
+    async def run():
+        host = EngineHost(open_store("memory://concurrency"), "host-1")
+        start_all(host)
+        try:
+            return {id: await outcome(host, id) for id in ids}
+        finally:
+            host.crash()
+
+    return asyncio.run(run())
+
+
+def stop_after_a_checkpoint(host: EngineHost, stopped: Callable[[], None]) -> None:
+    """Stop the engine for good with the first commit that holds a checkpoint, before anything goes on from it."""
+    ordinary = host.log.on_durable
+
+    def on_durable(tokens):
+        ordinary(tokens)
+        if any(type(token) is Branch for token in tokens):
+            host.engine.stop()
+            stopped()
+
+    host.log.on_durable = on_durable
+
+
+@pytest.fixture(scope="module")
+def crashing_logs() -> tuple[Logs, int]:
+    """The logs, and how many hosts have died."""
+
+    async def run():
+        host = EngineHost(open_store("memory://crashes"), "host-1")
+        start_all(host)
+        found, died = {}, 0
+        while True:
+            crashed = asyncio.Event()
+            stop_after_a_checkpoint(host, crashed.set)
+            while len(found) + len(host.outcomes) < len(ids) and not crashed.is_set():
+                try:
+                    await asyncio.wait_for(crashed.wait(), 0.05)
+                except TimeoutError:
+                    pass
+            found.update({id: await outcome(host, id) for id in host.outcomes})
+            host.crash()
+            if len(found) == len(ids):
+                return found, died
+            died += 1
+            host = host.successor(f"host-{died + 1}")
+
+    return asyncio.run(asyncio.wait_for(run(), 100))
+
+
+@pytest.mark.parametrize("name", ids)
+def test_a_program_does_durably_what_it_does_natively(name, native, durable_logs):
+    assert durable_logs[name] == native[name]
+
+
+@pytest.mark.parametrize("name", ids)
+def test_a_program_does_so_when_its_host_dies_at_every_yield(name, native, crashing_logs):
+    assert crashing_logs[0][name] == native[name]
+
+
+def test_hosts_did_die(crashing_logs):
+    assert crashing_logs[1] > 20
