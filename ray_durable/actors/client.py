@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from typing import Any
 
 import ray
@@ -9,8 +10,13 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ray_durable.actors import cluster
 from ray_durable.actors.controller import CONTROLLER, Controller
+from ray_durable.actors.refs import Call, Fetch, deadline, register
+from ray_durable.compiler import durable, suspends
 from ray_durable.config import Settings
 from ray_durable.errors import NotConnectedError
+from ray_durable.operations import Request
+from ray_durable.runner import Coroutine
+from ray_durable.running import entered, is_inside
 
 __all__ = ["Client"]
 
@@ -40,6 +46,7 @@ class Client:
                 lifetime="detached",
                 get_if_exists=True,
                 num_cpus=0,
+                memory=1,  # Ray heeds a soft affinity only for an actor that asks for something
                 max_restarts=-1,
                 max_task_retries=-1,
                 max_concurrency=CALLS_AT_ONCE,
@@ -59,17 +66,49 @@ class Client:
         except ValueError:
             raise NotConnectedError(what) from None
 
-    def submit(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        """Call the controller; returns an ObjectRef."""
-        return getattr(self.handle, method).remote(*args, **kwargs)
-
-    def submit_for(self, num_returns: int, method: str, *args: Any) -> Any:
-        """Call a method of the controller that returns a tuple; returns an ObjectRef for each of its values."""
-        return getattr(self.handle, method).options(num_returns=num_returns).remote(*args)
+    def submit(self, method: str, *args: Any, num_returns: int = 1, **kwargs: Any) -> Any:
+        """Call the controller; returns an ObjectRef, or `num_returns` of them when the method returns a tuple."""
+        call = getattr(self.handle, method).options(num_returns=num_returns).remote
+        inside = entered.identity
+        if not isinstance(inside, Coroutine):
+            return call(*args, **kwargs)
+        entered.identity = None  # not a call of an actor's method by the coroutine: it is noted as what it is
+        try:
+            made = call(*args, **kwargs)
+        finally:
+            entered.identity = inside
+        refs = made if isinstance(made, list) else [made]
+        options = {"num_returns": num_returns}
+        register(inside, Call(refs[0].hex(), "ask", (self.namespace, method), args, kwargs, options, made=made), refs)
+        return made
 
     def ask(self, method: str, *args: Any, timeout_s: float | None = None, **kwargs: Any) -> Any:
-        """Call the controller and wait for its answer. Raises: what the method raises, as its own type."""
+        """Call the controller and wait for its answer. Inside durable code it suspends (see `suspended_ask`).
+
+        Raises: what the method raises, as its own type; RuntimeError in ordinary code that a coroutine calls."""
+        if is_inside():
+            raise RuntimeError(
+                f"waiting for the controller ({method!r}) here would block the host that it may need: do this in the "
+                "durable function itself, not in ordinary code that it calls"
+            )
         try:
             return ray.get(self.submit(method, *args, **kwargs), timeout=timeout_s)
         except ray.exceptions.RayTaskError as error:
             raise (error.cause or error) from None
+
+
+@durable
+def suspended_ask(
+    client: Client, method: str, *args: Any, timeout_s: float | None = None, **kwargs: Any
+) -> Generator[Request, Any, Any]:
+    """`Client.ask` inside a coroutine: asked again after a crash, with the same arguments."""
+    request = Fetch([client.submit(method, *args, **kwargs)], deadline(timeout_s))
+    del client, method, args, timeout_s, kwargs
+    outcomes = yield request
+    succeeded, value = outcomes[0]
+    if not succeeded:
+        raise getattr(value, "cause", None) or value
+    return value
+
+
+suspends(Client.ask, suspended_ask)
