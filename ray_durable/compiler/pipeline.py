@@ -24,7 +24,7 @@ from ray_durable.compiler.passes.fresh import cell_names, fresh_body
 from ray_durable.compiler.passes.genexps import as_functions
 from ray_durable.compiler.passes.handlers import handlers
 from ray_durable.compiler.passes.introspection import hide_names
-from ray_durable.compiler.passes.lifetimes import let_go, let_go_at_end
+from ray_durable.compiler.passes.lifetimes import let_go, let_go_at_end, let_go_at_return
 from ray_durable.compiler.passes.loops import loops
 from ray_durable.compiler.passes.managers import managers
 from ray_durable.compiler.passes.mangle import mangle
@@ -169,6 +169,7 @@ def function_passes(
         if scope.has_genexps:
             inside = Nested(source, path, qualname, nested)
             statements = as_functions(statements, context, inside.compile)
+        let_go_at_return(statements, names)
         let_go(statements, names)
         statements = let_go_at_end(statements, names, definition)
         number(statements, context)

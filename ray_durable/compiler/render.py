@@ -135,6 +135,7 @@ def commented(text: str, unit: Unit) -> str:
             return "arrived" if LANDS.match(line) else ""
 
     def above(node: Any, words: str) -> Any:
-        return node.with_changes(leading_lines=[cst.EmptyLine(indent=False), cst.EmptyLine(comment=cst.Comment(f"# {words}"))])
+        comment = cst.EmptyLine(comment=cst.Comment(f"# {words}"))
+        return node.with_changes(leading_lines=[cst.EmptyLine(indent=False), comment])
 
     return cst.parse_module(text).visit(Comment()).code

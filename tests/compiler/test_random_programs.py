@@ -12,7 +12,7 @@ from tests.compiler.random_programs import Program, load
 from tests.compiler.roundtrip import difference, run, without_lines
 
 KINDS = ("generator", "coroutine", "async_generator", "plain")
-PROGRAMS = int(os.environ.get("RAY_DURABLE_RANDOM_PROGRAMS", "60"))
+PROGRAMS = int(os.environ.get("RAY_DURABLE_RANDOM_PROGRAMS", "25"))  # of each kind
 YIELDS_MAX = 60
 
 
@@ -72,3 +72,19 @@ def test_random_program_behaves_as_natively(kind, seed):
     text = Program(chance.randrange, kind).text()
     note(f"seed {seed}\n{text}")
     check(text, f"<random {kind} {seed}>", chance)
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(3600)
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_thousand_random_programs_behave_as_natively(kind):
+    first = int(os.environ.get("RAY_DURABLE_RANDOM_SEED", "0"))
+    for seed in range(first, first + 1000):
+        chance = random.Random(seed)
+        text = Program(chance.randrange, kind).text()
+        try:
+            check(text, f"<random {kind} {seed}>", chance)
+        except BaseException as error:
+            error.add_note(f"RAY_DURABLE_RANDOM_SEED={seed}, kind {kind}\n{text}")
+            raise

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import re
 
-from ray_durable.compiler.passes.build import child_blocks, clear, helper, located, try_
+from ray_durable.compiler.passes.build import assign, child_blocks, clear, helper, load, located, try_
 from ray_durable.compiler.passes.names import Names
 from ray_durable.compiler.passes.yieldpoints import assigned
 
@@ -23,10 +23,45 @@ def let_go(body: list[ast.stmt], names: Names) -> None:
         for owner, name in child_blocks(statement):
             let_go(getattr(owner, name), names)
         if isinstance(statement, ast.Try | ast.TryStar):
-            held = [name for name in assigned(statement.body) if name in names.used and is_stacked(name, names)]
+            made = reversed(assigned(statement.body))
+            held = [name for name in made if name in names.used and is_stacked(name, names)]
             for block in [*(handler.body for handler in statement.handlers), statement.finalbody]:
                 if block and held:
                     block[:0] = [located(each, block[0]) for each in clear(held)]
+
+
+def let_go_at_return(body: list[ast.stmt], names: Names, loops: tuple[str, ...] = (), inside: bool = False) -> None:
+    """The same for a `return` out of loops inside a `with` or `finally`, which runs after they are gone. In place.
+
+    `loops`: the iterators of the loops around, up to the next such statement; `inside`: whether there is one."""
+    # with M:                              with M:
+    #     for x in _it1: return f(x)  =>       for x in _it1: _item1 = f(x); _it1 = None; return _item1
+    for index in reversed(range(len(body))):
+        statement = body[index]
+        match statement:
+            case ast.Return() if inside and loops:
+                body[index : index + 1] = returning(statement, names, loops)
+            case ast.For() if hasattr(statement, "iterator"):
+                let_go_at_return(statement.body, names, (statement.iterator, *loops), inside)
+                let_go_at_return(statement.orelse, names, loops, inside)
+            case ast.With():
+                let_go_at_return(statement.body, names, (), True)
+            case ast.Try() | ast.TryStar() if statement.finalbody:
+                for block in (statement.body, *(handler.body for handler in statement.handlers), statement.orelse):
+                    let_go_at_return(block, names, (), True)
+                let_go_at_return(statement.finalbody, names, loops, inside)
+            case _:
+                for owner, name in child_blocks(statement):
+                    let_go_at_return(getattr(owner, name), names, loops, inside)
+
+
+def returning(statement: ast.Return, names: Names, loops: tuple[str, ...]) -> list[ast.stmt]:
+    gone = [located(each, statement) for each in clear(loops)]
+    if statement.value is None or isinstance(statement.value, ast.Constant):
+        return [*gone, statement]
+    held = names.fresh("item")
+    first = located(assign(held, statement.value), statement)
+    return [first, *gone, located(ast.Return(load(held)), statement)]
 
 
 def let_go_at_end(body: list[ast.stmt], names: Names, definition: ast.AST) -> list[ast.stmt]:

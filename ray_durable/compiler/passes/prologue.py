@@ -77,7 +77,7 @@ class Resume:
 
     def let_go(self, since: int, at: ast.AST) -> list[ast.stmt]:
         """For handlers: drop the iterators of the loops that an exception left (see `lifetimes`)."""
-        return [located(each, at) for each in clear(self.steppers[since:])]
+        return [located(each, at) for each in clear(reversed(self.steppers[since:]))]
 
     # ---- tests of `_to` ----------------------------------------------------------------------------------------------
     def travelling(self) -> ast.expr:

@@ -69,5 +69,5 @@ def resume_handler(log, error, _to, _delegate, _cells, _exc1, _out1, _v1):
             _v1(_v2)
             _v1 = _v2 = None
         finally:
-            _v1 = _v2 = None
+            _v2 = _v1 = None
             _out1 = None

@@ -38,6 +38,6 @@ def resume_loop(n, total, i, got, _to, _delegate, _cells, _it1):
         _it1 = None
         return total
     except BaseException:
-        _chunk1 = _item1 = None
+        _item1 = _chunk1 = None
         _it1 = None
         raise

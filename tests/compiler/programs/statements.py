@@ -551,3 +551,34 @@ def matching_suspended_subject(log):
     match [1, [2, (yield 3)]]:
         case [a, [b, c]]:
             return a, b, c
+
+
+def returning_out_of_loops(log):
+    def source(name):
+        try:
+            yield 1
+            yield 2
+        finally:
+            log("closed", name)
+
+    def search(kind):
+        for x in source("outer"):
+            with Manager(log, "m"):
+                try:
+                    for y in source("inner"):
+                        for z in source("innermost"):
+                            yield x, y, z
+                            if kind == "return":
+                                return log("value", x)
+                            if kind == "break":
+                                break
+                        else:
+                            log("exhausted")
+                finally:
+                    log("finally")
+                    for w in source("in finally"):
+                        if kind == "finally":
+                            return (yield w)
+
+    for kind in ("return", "break", "finally", "none"):
+        log((yield from search(kind)))
