@@ -357,6 +357,12 @@ def without_declarations(body: list[ast.stmt]) -> list[ast.stmt]:
     for statement in body:
         if isinstance(statement, ast.Global | ast.Nonlocal):
             continue
+        if isinstance(statement, ast.AnnAssign) and statement.simple:
+            # x: T = v   =>   x = v     a local's annotation is not evaluated, and one may not stand beside `nonlocal x`
+            # x: T       =>   if False: x = None     it only makes the name local
+            value = statement.value or located(constant(None), statement)
+            assigned = located(ast.Assign([statement.target], value), statement)
+            statement = assigned if statement.value else located(if_(constant(False), [assigned]), statement)
         for owner, name in child_blocks(statement):
             block = getattr(owner, name)
             if block:
