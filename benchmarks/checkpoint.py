@@ -245,7 +245,7 @@ def grow(path: str, coroutines: int, checkpoints: int) -> dict[str, float]:
     grown = time.perf_counter() - began
     before = timed(lambda: recover(log.store, "bench"))
     janitor.compact()
-    after = min(timed(lambda: recover(log.store, "bench")) for _ in range(5 if coroutines <= 10_000 else 2))
+    after = min(timed(lambda: recover(log.store, "bench")) for _ in range(20 if coroutines <= 10_000 else 2))
     found = recover(log.store, "bench")
     assert len(found.coroutines) == coroutines
     assert all(each.latest is not None and each.latest.seq == checkpoints - 1 for each in found.coroutines.values())

@@ -122,7 +122,7 @@ class Duel:
         self.world.note("sealed")
 
     def read(self, store):
-        while not self.stopped:
+        while True:
             self.world.sleep(self.world.random.expovariate(1 / 0.15))
             try:
                 recovery = fold_reading(read_one_by_one(store, WRITER))
