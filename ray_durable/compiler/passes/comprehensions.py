@@ -26,6 +26,9 @@ def inlined(node: Comprehension, result: str, context: Context) -> list[ast.stmt
     scope: Scope = node.scope  # type: ignore[union-attr]
     renamed = {name: context.names.fresh("item") for name in scope.bound}
     rename = Rename(renamed)
+    for name in scope.captured:  # by a lambda inside: it lives in a cell, which a frame carries
+        context.names.used.pop(renamed[name])
+        context.scope.captured[renamed[name]] = None
     empty: ast.expr
     match node:
         case ast.ListComp():
@@ -47,7 +50,8 @@ def inlined(node: Comprehension, result: str, context: Context) -> list[ast.stmt
         iterable = clause.iter if index == 0 else rename.visit(clause.iter)
         loop = ast.AsyncFor if clause.is_async else ast.For
         body = [located(loop(rename.visit(clause.target), iterable, body, []), clause.target)]
-    gone = [located(each, node) for each in clear([*renamed.values(), *holders])]
+    left = [new for old, new in renamed.items() if old not in scope.captured]
+    gone = [located(each, node) for each in clear([*left, *holders])]
     return [located(assign(result, empty), node), *body, *gone]
 
 
@@ -71,10 +75,16 @@ class Rename(ast.NodeTransformer):
             return located(ast.Name(self.names[node.id], node.ctx), node)
         return node
 
+    def below(self, node: ast.AST) -> Rename:
+        """The renaming inside a scope of its own, whose free variables change their names too."""
+        scope: Scope = node.scope  # type: ignore[attr-defined]
+        inner = Rename({old: new for old, new in self.names.items() if old not in scope.bound})
+        scope.free = dict.fromkeys(inner.names.get(name, name) for name in scope.free)
+        return inner
+
     def within(self, node: ast.AST, generators: list[ast.comprehension]) -> ast.AST:
         generators[0].iter = self.visit(generators[0].iter)
-        bound = node.scope.bound  # type: ignore[attr-defined]
-        inner = Rename({old: new for old, new in self.names.items() if old not in bound})
+        inner = self.below(node)
         first = generators[0].iter
         generators[0].iter = store("_")
         inner.generic_visit(node)
@@ -87,8 +97,7 @@ class Rename(ast.NodeTransformer):
     visit_SetComp = visit_DictComp = visit_GeneratorExp = visit_ListComp
 
     def visit_Lambda(self, node: ast.Lambda) -> ast.AST:
-        bound = node.scope.bound  # type: ignore[attr-defined]
-        inner = Rename({old: new for old, new in self.names.items() if old not in bound})
+        inner = self.below(node)
         node.args.defaults = [self.visit(default) for default in node.args.defaults]
         node.args.kw_defaults = [default and self.visit(default) for default in node.args.kw_defaults]
         node.body = inner.visit(node.body)

@@ -80,7 +80,7 @@ def resolve(scope: Scope) -> None:
             owner = owner.parent
         if owner is None:
             continue
-        if through_function and owner.is_function:
+        if through_function and owner.kind != "class":
             owner.captured[name] = None
         for passed in crossed:
             if passed.is_function:

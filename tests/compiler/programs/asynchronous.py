@@ -279,3 +279,16 @@ async def closures(log):
     for k in range(2):
         await add(k)
     return total
+
+
+async def comprehension_variables_in_lambdas(log):
+    fs = [(lambda: n * 10) for n in range(3) if await Step(n) != 99]
+    log([f() for f in fs], await Step("after"), [f() for f in fs])
+    log([sorted([3, 1, 2], key=lambda v: await_free(v, n)) for n in [await Step("x"), 1] if await Step(n) != 98])
+    log([sum(x * y for y in [1, 2]) + (await Step(x) or 0) for x in range(3)])
+    held = [(x * y for y in [1, 2]) for x in range(2) if await Step(x) != 97]
+    log(next(held[0]), await Step("held"), list(held[0]), list(held[1]))
+
+
+def await_free(v, n):
+    return -v * (n or 1)

@@ -143,3 +143,12 @@ def managed(log):
         raise KeyError(pause(2))
     with Manager():
         return pause(3)
+
+
+def comprehension_variables_in_lambdas(log):
+    def apply(function):
+        return pause(function())
+
+    log([apply(lambda: n) for n in range(3)])
+    fs = [pause(n) or (lambda: n) for n in range(3)]
+    return [f() if callable(f) else f for f in fs]
