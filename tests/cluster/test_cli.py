@@ -238,4 +238,4 @@ def test_drain_empties_a_node_and_waits_for_it():
     node = next(id for id in hosts if id != head)
     found = run_json("drain", "--node", node, "--timeout", 60, "--wait")
     assert found == {"node": node, "timeout_s": 60.0, "left": 0, "drained": True}
-    assert {row["node"] for row in run_json("list", "--state", "running")} == {head}
+    until(lambda: {row["node"] for row in run_json("list", "--state", "running")} == {head})
