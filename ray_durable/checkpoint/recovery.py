@@ -6,6 +6,7 @@ stay until a checkpoint's marks have consumed them (rule 5). What is damaged is 
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -125,7 +126,13 @@ class Fold:
 
     def coroutines(self, damage: list[DamagedError]) -> dict[str, Recovered]:
         """Everything found, read out; a record that fails its own checksum is left out and added to `damage`."""
-        return {id: self.read_out(id, damage) for id in self.ids()}
+        collecting = gc.isenabled()
+        gc.disable()  # only new objects, and many: the collector would look through all of them again and again
+        try:
+            return {id: self.read_out(id, damage) for id in self.ids()}
+        finally:
+            if collecting:
+                gc.enable()
 
     def unconsumed(self, id: str, kind: Kind) -> list[Found]:
         """Its events or items that no checkpoint has done with, by number."""
@@ -137,35 +144,42 @@ class Fold:
         return [below[number] for number in sorted(below) if number >= keep_from]
 
     def read_out(self, id: str, damage: list[DamagedError]) -> Recovered:
-        def read(found: Found | None) -> Record | None:
-            if found is None:
-                return None
-            try:
-                return found[2].record(found[3])
-            except DamagedError as error:
-                damage.append(error)
-                return None
-
-        def read_all(found: Iterable[Found]) -> list[Record]:
-            return [record for record in map(read, found) if record is not None]
-
         newest = self.newest
-        checkpoint = newer(newest[Kind.CHECKPOINT].get(id), newest[Kind.ADOPTED].get(id), newest[Kind.ADMITTED].get(id))
-        moved = read(newest[Kind.MOVED].get(id))
-        result = Recovered(id, moved=moved, checkpoint=read(checkpoint))
+        adopted, admitted = newest[Kind.ADOPTED].get(id), newest[Kind.ADMITTED].get(id)
+        checkpoint = newer(newest[Kind.CHECKPOINT].get(id), adopted, admitted)
+        moved = read(newest[Kind.MOVED].get(id), damage)
+        result = Recovered(id, moved=moved, checkpoint=read(checkpoint, damage))
         result.latest = result.checkpoint
         if moved is not None and moved.state and (checkpoint is None or moved.place >= checkpoint[:2]):
             result.latest = moved
-        result.admitted = read(newest[Kind.ADMITTED].get(id))
-        result.placed = read(newest[Kind.PLACED].get(id))
-        result.adopted = read(newest[Kind.ADOPTED].get(id))
+        result.admitted = result.checkpoint if admitted is checkpoint else read(admitted, damage)
+        result.adopted = result.checkpoint if adopted is checkpoint else read(adopted, damage)
+        result.placed = read(newest[Kind.PLACED].get(id), damage)
         tombstone = newest[Kind.TOMBSTONE].get(id)
-        result.terminal = read(tombstone or newer(*(newest[kind].get(id) for kind in ENDINGS)))
-        result.events = read_all(self.unconsumed(id, Kind.EVENT))
-        result.items = read_all(self.unconsumed(id, Kind.ITEM))
-        result.holds = frozenset(record.state.decode() for record in read_all(self.holds.get(id, ())))
-        result.history = read_all(self.history[id][place] for place in sorted(self.history.get(id, ())))
+        result.terminal = read(tombstone or newer(*[newest[kind].get(id) for kind in ENDINGS]), damage)
+        if id in self.numbered[Kind.EVENT]:
+            result.events = read_all(self.unconsumed(id, Kind.EVENT), damage)
+        if id in self.numbered[Kind.ITEM]:
+            result.items = read_all(self.unconsumed(id, Kind.ITEM), damage)
+        if id in self.holds:
+            result.holds = frozenset(record.state.decode() for record in read_all(self.holds[id], damage))
+        if id in self.history:
+            result.history = read_all([self.history[id][place] for place in sorted(self.history[id])], damage)
         return result
+
+
+def read(found: Found | None, damage: list[DamagedError]) -> Record | None:
+    if found is None:
+        return None
+    try:
+        return found[2].record(found[3])
+    except DamagedError as error:
+        damage.append(error)
+        return None
+
+
+def read_all(found: Iterable[Found], damage: list[DamagedError]) -> list[Record]:
+    return [record for record in (read(each, damage) for each in found) if record is not None]
 
 
 ENDINGS = sorted(TERMINAL - {Kind.TOMBSTONE})
