@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, TypeVar, overload
 
 from ray_durable.clock import SYSTEM_CLOCK
-from ray_durable.compiler import durable
+from ray_durable.compiler import durable, suspends
 from ray_durable.connection import connected
 from ray_durable.errors import OptionError
+from ray_durable.running import is_inside
 
 __all__ = ["DurableStream", "Starter", "remote"]
 
@@ -122,6 +123,23 @@ class Starter:
         )
 
 
+def native_remote(starter: Starter, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """`starter.remote` itself: in durable code that name means the one below."""
+    return starter.remote(*args, **kwargs)
+
+
+@durable
+def suspended_remote(starter: Starter, *args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+    """`Starter.remote` inside a coroutine, which waits suspended for arguments that are refs."""
+    from ray_durable.actors.starting import values_of
+
+    args, kwargs = yield from values_of(args, kwargs)
+    return native_remote(starter, args, kwargs)
+
+
+suspends(Starter.remote, suspended_remote)
+
+
 class DurableStream:
     """The values that a durable generator yields, as refs, in order, each exactly once; like `ray.ObjectRefGenerator`.
 
@@ -144,7 +162,9 @@ class DurableStream:
     def __next__(self) -> Any:
         import ray
 
-        found, ref = connected("a durable stream").submit_for(2, "next_item", self.id, self.index)
+        if is_inside():
+            raise RuntimeError("waiting here would block this coroutine's host: in durable code read it by `async for`")
+        found, ref = connected("a durable stream").submit("next_item", self.id, self.index, num_returns=2)
         if ray.get(found):
             self.index += 1
             return ref
@@ -162,7 +182,7 @@ class DurableStream:
         return self
 
     async def __anext__(self) -> Any:
-        found, ref = connected("a durable stream").submit_for(2, "next_item", self.id, self.index)
+        found, ref = connected("a durable stream").submit("next_item", self.id, self.index, num_returns=2)
         if await found:
             self.index += 1
             return ref

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from ray_durable.clock import SYSTEM_CLOCK
+from ray_durable.compiler import durable
 from ray_durable.connection import connected
+from ray_durable.running import entered
 
 __all__ = ["DurableHandle", "get_handle", "list"]
 
@@ -17,7 +19,8 @@ class DurableHandle:
         self.id: str = row["id"]
         self.name: str | None = row["name"]
         self.function: str = row["function"]
-        self.sender = SYSTEM_CLOCK.unique()
+        inside = entered.identity  # a coroutine that is run again must be known as the same sender
+        self.sender = SYSTEM_CLOCK.unique() if inside is None else inside.derive("sender")
         self.sent = 0
 
     def __repr__(self) -> str:
@@ -27,11 +30,13 @@ class DurableHandle:
         """A `ray.ObjectRef` of its result."""
         return connected("result").submit("wait", self.id)
 
+    @durable
     def status(self) -> dict[str, Any]:
         """Its row: `state`, `host`, `node`, `epoch` and what it was started with."""
         row: dict[str, Any] = connected("status").ask("lookup", self.id)
         return row
 
+    @durable
     def send(self, topic: str, value: Any = None) -> None:
         """Send a message; on return it is durable, and `receive(topic)` gets it exactly once.
 
@@ -41,10 +46,12 @@ class DurableHandle:
         self.sent += 1
         connected("send").ask("send", self.id, self.sender, self.sent, topic, dumps(value))
 
+    @durable
     def inspect(self) -> Any:
         """Where it stands: each frame with function, file, line and locals, as readable values."""
         return connected("inspect").ask("inspect", self.id)
 
+    @durable
     def migrate(self, node_id: str | None = None) -> bool:
         """Move it at its next yield point to the node whose id begins with `node_id`, or to the least loaded other one.
 
@@ -52,6 +59,7 @@ class DurableHandle:
         went: bool = connected("migrate").ask("migrate", self.id, node_id)
         return went
 
+    @durable
     def cancel(self) -> bool:
         """Cancel it at its next yield point: its `finally` blocks run, and `ray.get` raises CoroutineCancelledError.
 
@@ -60,6 +68,7 @@ class DurableHandle:
         return cancelled
 
 
+@durable
 def get_handle(name: str, namespace: str | None = None) -> DurableHandle:
     """The coroutine of this name or id, also after the driver that started it is gone.
 
@@ -68,6 +77,7 @@ def get_handle(name: str, namespace: str | None = None) -> DurableHandle:
     return DurableHandle(connected(f"get_handle({name!r})").ask("lookup", name, namespace))
 
 
+@durable
 def list() -> Any:
     """A row per coroutine that the controller knows, the oldest first."""
     return connected("list").ask("rows")

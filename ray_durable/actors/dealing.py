@@ -31,8 +31,11 @@ class Dealing(threading.local):
     coroutine: Coroutine | None = None
     results: dict[str, dict[int, Outcome]]
 
+    met: dict[bytes, Any]  # references met by the dump under way
+
     def __init__(self) -> None:
         self.results = {}
+        self.met = {}
 
 
 dealing = Dealing()

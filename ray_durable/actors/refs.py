@@ -28,6 +28,7 @@ from ray_durable.compiler import awaits, durable, suspends
 from ray_durable.operations import Request, Suspended
 from ray_durable.runner import Branch, Coroutine
 from ray_durable.running import entered, is_inside
+from ray_durable.steps import steps_of
 
 if TYPE_CHECKING:
     from ray_durable.actors.engine import Engine
@@ -61,10 +62,14 @@ class Call:
         return self.made if isinstance(self.made, list) else [self.made]
 
     def call(self) -> Any:
-        if self.kind == "start":
+        if self.kind == "ask":
             from ray_durable.actors.client import Client
 
-            return Client.find(self.target, "a durable function's .remote()").submit("run", *self.args)
+            namespace, method = self.target
+            with_options = {**self.kwargs, **self.options}
+            return Client.find(namespace, f"asking the controller ({method})").submit(
+                method, *self.args, **with_options
+            )
         method = self.target._remote if self.kind == "task" else getattr(self.target[0], self.target[1])._remote
         return method(args=self.args, kwargs=self.kwargs, **self.options)
 
@@ -104,6 +109,7 @@ def reduce_ref(ref: Any) -> tuple[Any, ...]:
         known = (Call(ref.hex(), "value", None, (), {}, {}, {0: outcome_of(ref)}), 0)
         if coroutine is not None:
             coroutine.calls = {**(coroutine.calls or {}), ref.binary(): known}
+    dealing.met[ref.binary()] = known
     call, index = known
     if index in call.results:
         return restore_value, (call.results[index],)
@@ -269,34 +275,58 @@ class Gathering:
         elif not outcome[0] and isinstance(request, Fetch):
             self.engine.wake(branch, [outcome])
 
+    def ready(self) -> list[int]:
+        """Indexes of the refs that are ready by now, whether or not their values have arrived here."""
+        refs = self.request.refs
+        there = set(ray.wait(refs, num_returns=len(refs), timeout=0)[0])
+        return [index for index, ref in enumerate(refs) if index in self.outcomes or ref in there]
+
     def note(self, index: int, outcome: Outcome) -> None:
         """Keep a result that arrived before the others, in memory and in the log."""
         coroutine = self.branch.coroutine
         ref = self.request.refs[index]
         known = (coroutine.calls or {}).get(ref.binary())
-        if known is None or len(self.request.refs) == 1:
+        if known is None:
             return
         call, number = known
         call.results[number] = outcome
-        if call.kind != "value":
+        if call.kind != "value" and len(self.request.refs) > 1:  # a single one's is in the next checkpoint
             hosted: Hosted = coroutine.host
             self.engine.log_event(hosted, dumps(Result(call.key, number, *outcome)))
 
 
 @arranger(Fetch)
 def fetch(engine: Engine, branch: Branch, request: Fetch) -> None:
-    Gathering(engine, branch, request).begin()
+    gathering = Gathering(engine, branch, request)
+    gathering.begin()
+
+    def overdue() -> None:
+        if branch.request is request and len(gathering.ready()) < len(request.refs):
+            late = ray.exceptions.GetTimeoutError("Get timed out: some object(s) not ready.")
+            engine.wake_if(branch, request, [(False, late)])
+
     if request.until is not None:
-        late = ray.exceptions.GetTimeoutError("Get timed out: some object(s) not ready.")
-        engine.at(request.until, lambda: engine.wake_if(branch, request, [(False, late)]))
+        engine.at(request.until, overdue)
 
 
 @arranger(WaitFor)
 def wait_for(engine: Engine, branch: Branch, request: WaitFor) -> None:
     gathering = Gathering(engine, branch, request)
     gathering.begin()
+
+    def overdue() -> None:
+        if branch.request is request:
+            engine.wake_if(branch, request, gathering.ready())
+
     if request.until is not None:
-        engine.at(request.until, lambda: engine.wake_if(branch, request, list(gathering.outcomes)))
+        engine.at(request.until, overdue)
+
+
+@durable
+def call_task(function: Any, *args: Any, **kwargs: Any) -> Any:
+    """How `step` runs a Ray task."""
+    ref = function.remote(*args, **kwargs)
+    return ray.get(ref)
 
 
 # ---------------------------------------------------------------- set-up
@@ -325,8 +355,11 @@ def remote_again(function: Any, options: dict[str, Any]) -> Any:
 
 def install() -> None:
     """Make durable code suspend on refs, and Ray's functions part of what it may hold, in any process that runs it."""
+    for function in (ray.get, ray.wait, ray.put):  # Ray wraps these: pickled by name, the wrapper must be found
+        function.__module__ = "ray"
     suspends(ray.get, suspended_get)
     suspends(ray.wait, suspended_wait)
+    steps_of(type(fail), call_task)
     awaits(ray.ObjectRef, awaited)
     copyreg.pickle(type(fail), reduce_remote_function)
 

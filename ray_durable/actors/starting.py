@@ -3,7 +3,7 @@ runs them again."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,15 +11,15 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ray_durable.actors.arranging import SENT
-from ray_durable.actors.refs import Call, register
+from ray_durable.actors.refs import Fetch
 from ray_durable.actors.transfer import Demands, Header
 from ray_durable.clock import SYSTEM_CLOCK
+from ray_durable.compiler import durable
 from ray_durable.compiler.references import dumps
 from ray_durable.errors import OptionError
-from ray_durable.runner import Coroutine
-from ray_durable.running import entered
+from ray_durable.running import entered, is_inside
 
-__all__ = ["Request", "prepare", "send_in", "submit"]
+__all__ = ["Request", "prepare", "send_in", "submit", "values_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,14 @@ def retries_of(options: Mapping[str, Any]) -> int:
 
 
 def prepare(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], options: Mapping[str, Any]) -> Request:
-    """Pickle the call, with refs among its arguments replaced by their values. Raises: CannotSaveError, OptionError."""
+    """Pickle the call, with refs among its arguments replaced by their values.
+
+    Raises: CannotSaveError, OptionError; RuntimeError for refs in ordinary code that a coroutine calls."""
+    if is_inside() and refs_among(args, kwargs):
+        raise RuntimeError(
+            "waiting for an argument that is a ref would block this coroutine's host: call .remote() in the durable "
+            "function itself, or pass the value"
+        )
     args = tuple(ray.get(arg) if isinstance(arg, ray.ObjectRef) else arg for arg in args)
     kwargs = {name: ray.get(arg) if isinstance(arg, ray.ObjectRef) else arg for name, arg in kwargs.items()}
     inside = entered.identity
@@ -83,33 +90,36 @@ def prepare(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], option
         parent=inside.id if inside is not None else None,
         demands=demands_of(options),
     )
-    return Request(header, dumps((function, args, kwargs)), bool(options.get("get_if_exists", False)))
+    state = dumps((function, args, kwargs))
+    return Request(header, state, bool(options.get("get_if_exists", False)))
+
+
+def refs_among(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Any]:
+    """The arguments that are refs."""
+    return [arg for arg in (*args, *kwargs.values()) if isinstance(arg, ray.ObjectRef)]
+
+
+@durable
+def values_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Generator[Any, Any, Any]:
+    """The arguments with values in the place of refs; waits for those suspended. Raises what a ref raises."""
+    refs = refs_among(args, kwargs)
+    if not refs:
+        return args, kwargs
+    request = Fetch(refs)
+    outcomes = yield request
+    for succeeded, value in outcomes:
+        if not succeeded:
+            raise value
+    known = {ref: value for ref, (_, value) in zip(refs, outcomes, strict=True)}
+    args = tuple([known[arg] if isinstance(arg, ray.ObjectRef) else arg for arg in args])
+    return args, {name: known[arg] if isinstance(arg, ray.ObjectRef) else arg for name, arg in kwargs.items()}
 
 
 def submit(client: Any, request: Request) -> Any:
-    """Admit and wait, in one call that may be repeated: returns the ref of the result."""
-    inside = entered.identity
-    args = (request.header.to_json(), request.state, request.get_if_exists)
-    if not isinstance(inside, Coroutine):
-        return client.submit("run", *args)
-    with NotNoted(inside):
-        ref = client.submit("run", *args)
-    # Made again after a crash, it carries the same id, and the controller admits it once.
-    register(inside, Call(ref.hex(), "start", client.namespace, args, {}, {}, made=ref), [ref])
-    return ref
+    """Admit and wait, in one call that may be repeated: returns the ref of the result.
 
-
-class NotNoted:
-    """Calls made inside are the client's own, not the coroutine's."""
-
-    def __init__(self, inside: Coroutine) -> None:
-        self.inside = inside
-
-    def __enter__(self) -> None:
-        entered.identity = None
-
-    def __exit__(self, *failure: object) -> None:
-        entered.identity = self.inside
+    Made again after a crash of a coroutine that made it, it carries the same id, and the controller admits it once."""
+    return client.submit("run", request.header.to_json(), request.state, request.get_if_exists)
 
 
 def send_in(client: Any, id: str, sender: str, number: int, value: Any) -> None:

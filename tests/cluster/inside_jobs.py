@@ -1,0 +1,53 @@
+"""What coroutines do with one another, for tests on a live cluster."""
+
+from __future__ import annotations
+
+import ray
+
+import ray_durable
+from ray_durable.running import entered
+from tests.cluster import jobs
+
+
+@ray_durable.remote
+def chained(n):
+    return ray.get(jobs.helper.remote(jobs.helper.remote(n)))
+
+
+@ray_durable.remote
+def talks(name):
+    handle = ray_durable.get_handle(name)
+    for number in range(3):
+        handle.send("in", number)
+    state = handle.status()["state"]
+    return state, ray.get(handle.result())
+
+
+@ray_durable.remote
+async def reads(n):
+    stream = jobs.streams.remote(n)
+    return [await ref async for ref in stream]
+
+
+@ray_durable.remote
+def polls(n):
+    ref = jobs.square.remote(n)
+    value = ray.get(ref)
+    ready, pending = ray.wait([ref], timeout=0)
+    return value, ray.get(ref, timeout=0), len(ready), len(pending)
+
+
+@ray_durable.remote
+def forgets(n):
+    for i in range(n):
+        ray.get(jobs.square.remote(i))
+    return len(entered.identity.calls or {})
+
+
+def ordinary(name):
+    return ray_durable.get_handle(name).status()
+
+
+@ray_durable.remote
+def blocks(name):
+    return ordinary(name)
