@@ -96,7 +96,14 @@ def part(root: Source, node: Definition, class_name: str | None, function: types
         text = "".join(lines[first - root.firstlineno : last - root.firstlineno + 1])
     code = function.__code__
     found = Source(
-        text, function.__module__ or "", function.__qualname__, root.filename, first, class_name, code.co_freevars
+        text,
+        function.__module__ or "",
+        function.__qualname__,
+        root.filename,
+        first,
+        class_name,
+        code.co_freevars,
+        root.flags,
     )
     return found if is_alike(code_of(found), code) else None
 
@@ -168,7 +175,8 @@ def code_of(source: Source) -> types.CodeType:
     factory: Any = ast.FunctionDef("factory", ast.arguments([], free, None, [], [], None, []), body, [])
     factory.type_params = []
     tree = ast.fix_missing_locations(ast.Module([factory], []))
-    code = find_code(compile(tree, source.filename, "exec", dont_inherit=True), name)
+    flags = source.flags & texts.FUTURE_FLAGS
+    code = find_code(compile(tree, source.filename, "exec", flags, dont_inherit=True), name)
     made = code.replace(co_qualname=source.qualname, co_firstlineno=source.firstlineno)
     MADE[id(made)] = made, source
     remember(source)

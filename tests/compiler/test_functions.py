@@ -161,6 +161,25 @@ def test_generic_functions_and_type_aliases():
     assert stop.value.value == (fn.__type_params__[0], 5)
 
 
+FUTURE = """
+from __future__ import annotations
+def gen():
+    def inner(a: NotDefinedAnywhere) -> NorThis:
+        yield a
+    yield inner.__annotations__
+    yield from inner(1)
+"""
+
+
+def test_annotations_of_nested_functions_stay_text_where_the_file_says_so():
+    linecache.cache["<future>"] = (len(FUTURE), None, FUTURE.splitlines(keepends=True), "<future>")
+    namespace = {"__name__": "future"}
+    exec(compile(FUTURE, "<future>", "exec", dont_inherit=True), namespace)
+    made = durable(namespace["gen"])()
+    assert next(made) == {"a": "NotDefinedAnywhere", "return": "NorThis"}
+    assert list(restore(capture(made))) == [1]
+
+
 def make(step):
     total = 0
 

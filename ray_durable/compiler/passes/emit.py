@@ -13,6 +13,7 @@ from typing import Any
 
 from ray_durable.compiler import support
 from ray_durable.compiler.passes.build import HELPER_MARK, constant, load, located
+from ray_durable.compiler.passes.source import FUTURE_FLAGS
 from ray_durable.compiler.unit import Source
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef
@@ -21,7 +22,6 @@ Found = Callable[[tuple[int, ...], CodeType], None]
 NESTED_MARK = (
     "\N{SINGLE LEFT-POINTING ANGLE QUOTATION MARK}ray_durable unit\N{SINGLE RIGHT-POINTING ANGLE QUOTATION MARK} "
 )
-FUTURE_FLAGS = 0x1FE0000  # every `from __future__` flag of co_flags
 SEPARATOR = "\0"
 ROOT = "ray_durable function"  # no name that code could refer to
 

@@ -17,6 +17,7 @@ from ray_durable.compiler.unit import Source
 from ray_durable.errors import CompileError
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
+FUTURE_FLAGS = 0x1FE0000  # every `from __future__` flag of co_flags
 FILES: dict[str, tuple[int, dict[tuple[str, int], Place]]] = {}  # file → (hash of its text, definitions in it)
 
 
@@ -59,6 +60,7 @@ def source_of(function: FunctionType) -> Source:
         firstlineno=place.first,
         class_name=place.class_name,
         free=code.co_freevars,
+        flags=code.co_flags & FUTURE_FLAGS,
     )
 
 
