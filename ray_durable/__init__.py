@@ -24,8 +24,10 @@ NAMES = {
     "list": "handle",
     "receive": "operations",
     "remote": "decorator",
+    "resource": "resources",
     "shutdown": "connection",
     "sleep": "operations",
+    "step": "steps",
     "yield_point": "operations",
 }
 

@@ -84,6 +84,8 @@ def check_options(options: dict[str, Any]) -> None:
     for name, value in options.items():
         if name not in OPTIONS:
             raise OptionError(name, f"there is no such option; there are {', '.join(sorted(OPTIONS))}")
+        if name == "checkpoint_every" and value is not None and not value > 0:
+            raise OptionError(name, f"{value!r}: give a number of seconds above 0")
         if name in ("num_cpus", "num_gpus", "memory") and value is not None and value < 0:
             raise OptionError(name, f"{value!r} is negative")
 

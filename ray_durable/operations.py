@@ -169,9 +169,10 @@ def suspended_receive(topic: str = "", *, timeout_s: float | None = None) -> Gen
 
 def install() -> None:
     """Make durable code suspend where it calls the ordinary operations. Hosts and harnesses call this once."""
-    from ray_durable import concurrency
+    from ray_durable import concurrency, steps
 
     concurrency.install()
+    steps.install()
     suspend_at_back_edges(suspended_yield_point)
     suspends(time.sleep, suspended_sleep, sleep)
     suspends(asyncio.sleep, suspended_sleep, sleep)

@@ -227,11 +227,14 @@ async def emit_all(stream: Any) -> None:
         sent = await Suspended(Emit(value))
 
 
-def start(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def start(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], *, back_edges: bool = False
+) -> Any:
     """A native object for `Coroutine.begin` that runs `function(*args, **kwargs)`, un-started.
 
+    `back_edges`: its own loops pause at the end of a pass when `back_edges_due()` was called.
     Raises: TypeError when the arguments do not fit, or `function` is not durable."""
-    twin = twin_of(function)
+    twin = twin_of(function, back_edges=back_edges)
     if twin is None:
         raise TypeError(f"{function!r} is not a durable function: mark it with @ray_durable.remote")
     root = twin(*args, **kwargs)

@@ -19,7 +19,7 @@ LINES_MAX = 400
 LEVELS = [
     {"errors", "config", "clock", "metrics", "logs"},
     {"compiler"},
-    {"running", "checkpoint", "operations", "concurrency", "runner", "inspection", "resources"},
+    {"running", "checkpoint", "operations", "concurrency", "steps", "runner", "inspection", "resources"},
     {"actors"},
 ]
 CLOCKS = {"time", "random", "uuid", "secrets"}

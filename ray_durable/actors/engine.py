@@ -97,16 +97,24 @@ class Engine:
                 if self.clock.monotonic() > over:  # 40 ns; long steps must not wait for each other's commit
                     count = done
                     break
+                branch, value, thrown = ready.popleft()
                 try:
-                    step(*ready.popleft())
+                    step(branch, value, thrown)
                 except Exception as error:
-                    self.on_failure(error)
+                    self.fail(branch, error)
             self.tally.turn_begins(began, waiting, count)
         self.tally.turn_ends(began)
         self.before_commit()
         self.log.commit()
         if self.ready and not self.paused:
             self.schedule()
+
+    def fail(self, branch: Branch, error: Exception) -> None:
+        """A mistake of ours, met while we served `branch`: its coroutine fails by it, instead of waiting for ever."""
+        self.on_failure(error)
+        hosted: Hosted | None = branch.coroutine.host
+        if hosted is not None and not self.stopped:
+            self.end(hosted, "failed", error)
 
     def raise_later(self, error: Exception) -> None:
         """Have the loop's exception handler see it, and go on."""
@@ -195,7 +203,10 @@ class Engine:
                     if token is not None:
                         token()
             except Exception as error:  # a mistake of ours: the others of this commit must not wait for it
-                self.on_failure(error)
+                if type(token) is Branch:
+                    self.fail(token, error)
+                else:
+                    self.on_failure(error)
         self.tally.committed(len(tokens) - others, self.clock.monotonic())
         if self.ready:
             self.schedule()
@@ -288,10 +299,10 @@ class Engine:
 
     def raised(self, hosted: Hosted, error: BaseException) -> None:
         """Run it again from its last checkpoint if its options say so, else it has failed."""
-        most = hosted.header.max_retries
+        most, retries = hosted.header.max_retries, hosted.last is not None and hosted.header.retries(error)
         if isinstance(error, CoroutineCancelled | asyncio.CancelledError):
             self.end(hosted, "cancelled", error)
-        elif hosted.last is not None and (most < 0 or hosted.marks.retried < most):
+        elif retries and (most < 0 or hosted.marks.retried < most):
             self.retry(hosted)
         else:
             self.end(hosted, "failed", error)

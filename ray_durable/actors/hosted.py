@@ -9,6 +9,7 @@ from typing import Any
 
 from ray_durable.actors.dealing import dealing, loading
 from ray_durable.actors.mailbox import Mailbox, Message
+from ray_durable.actors.pacing import watch
 from ray_durable.actors.transfer import Form, Header, Marks, Transfer
 from ray_durable.checkpoint.codec import BufferStore, dumps, loads
 from ray_durable.checkpoint.record import Codec
@@ -94,7 +95,8 @@ class Hosted:
         header = transfer.header
         marks = replace(transfer.marks)  # the transfer's own say what its state holds, and stay so
         coroutine = Coroutine(header.id, name=header.name, epoch=transfer.epoch, seq=transfer.seq)
-        more = load_into(coroutine, transfer.form, transfer.state, transfer.events, chunks)
+        looping = header.checkpoint_every_s is not None
+        more = load_into(coroutine, transfer.form, transfer.state, transfer.events, chunks, looping)
         mailbox = None
         if more is not None:
             letters, marks.emitted, marks.retried = more
@@ -109,6 +111,8 @@ class Hosted:
             hosted.last = (transfer.form, transfer.state)
         for number, payload in transfer.events:
             hosted.apply_event(number, payload)
+        if header.checkpoint_every_s is not None:
+            watch(coroutine, header.checkpoint_every_s)
         return hosted
 
     def rewind(self, chunks: BufferStore | None = None) -> None:
@@ -117,7 +121,8 @@ class Hosted:
         form, state = self.last
         old = self.coroutine
         coroutine = Coroutine(old.id, name=old.name, epoch=old.epoch, seq=old.seq)
-        more = load_into(coroutine, form, state, self.since, chunks)
+        every_s = self.header.checkpoint_every_s
+        more = load_into(coroutine, form, state, self.since, chunks, every_s is not None)
         self.mailbox = None if more is None or more[0] is None else Mailbox.decode(more[0])
         self.blocked = None
         since, self.since = self.since, []
@@ -126,6 +131,8 @@ class Hosted:
         self.plain = False
         old.host, coroutine.host = None, self
         self.coroutine = coroutine
+        if every_s is not None:
+            watch(coroutine, every_s)
 
     def when_adopted(self, action: Callable[[], None]) -> None:
         """Call `action` once this host's adoption is durable."""
@@ -229,13 +236,18 @@ class Hosted:
 
 
 def load_into(
-    coroutine: Coroutine, form: Form, state: bytes, events: Sequence[tuple[int, bytes]], chunks: BufferStore | None
+    coroutine: Coroutine,
+    form: Form,
+    state: bytes,
+    events: Sequence[tuple[int, bytes]],
+    chunks: BufferStore | None,
+    looping: bool = False,
 ) -> Any:
     """Give `coroutine` the branches that `state` holds, with the results that are in `events`. Returns what the state
     has besides: letters, values streamed, times retried; None when it has only branches."""
     with loading(coroutine, events):
         if form == "call":
-            coroutine.begin(start(*loads(state, chunks)))
+            coroutine.begin(start(*loads(state, chunks), back_edges=looping))
             return None
         branches, *more = loads(state, chunks)
         coroutine.resume(branches)

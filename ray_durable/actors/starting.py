@@ -62,6 +62,16 @@ def retries_of(options: Mapping[str, Any]) -> int:
     return wanted if options.get("retry_exceptions") else 0
 
 
+def retried_exceptions(options: Mapping[str, Any]) -> bool | list[str]:
+    """As in Ray: all, none, or those of the classes in a list. Raises: OptionError."""
+    given = options.get("retry_exceptions", False)
+    if not isinstance(given, list | tuple):
+        return bool(given)
+    if not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in given):
+        raise OptionError("retry_exceptions", f"{given!r}: give True, False or a list of exception classes")
+    return [f"{kind.__module__}.{kind.__qualname__}" for kind in given]
+
+
 def prepare(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], options: Mapping[str, Any]) -> Request:
     """Pickle the call, with refs among its arguments replaced by their values.
 
@@ -82,7 +92,7 @@ def prepare(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], option
         namespace=options.get("namespace") or "default",
         kind=compiled.kind,
         max_retries=retries_of(options),
-        retry_exceptions=bool(options.get("retry_exceptions", False)),
+        retry_exceptions=retried_exceptions(options),
         checkpoint_every_s=options.get("checkpoint_every"),
         keep_history=bool(options.get("keep_history", False)),
         unread_max=options.get("_generator_backpressure_num_objects", -1),

@@ -54,13 +54,19 @@ class Header:
     namespace: str = "default"
     kind: str = "plain"
     max_retries: int = 0
-    retry_exceptions: bool = False
+    retry_exceptions: bool | list[str] = False  # or full names of the classes
     checkpoint_every_s: float | None = None
     keep_history: bool = False
     unread_max: int = -1
     created: float = 0.0
     parent: str | None = None
     demands: Demands = Demands()
+
+    def retries(self, error: BaseException) -> bool:
+        """Whether the coroutine is to run again after this exception, if it may at all."""
+        if isinstance(self.retry_exceptions, bool):
+            return self.retry_exceptions
+        return any(f"{kind.__module__}.{kind.__qualname__}" in self.retry_exceptions for kind in type(error).__mro__)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -25,7 +25,7 @@ def suspend_at_back_edges(twin: Callable[[], Any]) -> None:
 
 def back_edges_due() -> None:
     """Let the next back-edge suspend, whichever coroutine of this process reaches it. May be called from any thread."""
-    DUE.append(True)
+    DUE[:] = [True]
 
 
 def back_edge() -> Any:

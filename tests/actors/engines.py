@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ray_durable import operations
+from ray_durable.actors.code import CodeShelf
 from ray_durable.actors.engine import Engine
 from ray_durable.actors.facts import transfer_from
 from ray_durable.actors.outcomes import Finished
@@ -32,7 +33,9 @@ class EngineHost:
         self.waiters: dict[str, asyncio.Future[None]] = {}
         self.errors: list[Exception] = []
         self.pool = concurrent.futures.ThreadPoolExecutor(1)
+        shelf = CodeShelf(store)
         self.engine = Engine(self.loop, tally=Tally(NO_METRICS), on_finished=self.finished)
+        self.engine.before_commit = shelf.shelve
         self.engine.log = self.log = Log(
             store,
             writer,

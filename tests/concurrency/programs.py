@@ -359,7 +359,11 @@ async def wait_for(log):
 
 
 async def wait(log):
+    gate = asyncio.Event()
+
     async def work(n):
+        if n > 1:
+            await gate.wait()
         await asyncio.sleep(n * SHORT)
         if n == 1:
             raise ValueError(n)
@@ -370,6 +374,7 @@ async def wait(log):
     log.append((sorted(task.result() for task in done), len(pending)))
     done, pending = await asyncio.wait(pending, timeout=0)
     log.append((len(done), len(pending)))
+    gate.set()
     done, pending = await asyncio.wait(pending)
     log.append((sorted(task.result() for task in done), len(pending)))
     failing = [asyncio.create_task(work(n)) for n in (0, 1, 900)]
