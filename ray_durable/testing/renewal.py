@@ -62,6 +62,7 @@ def of_kind(made: types.FunctionType, kind: int, driver: Callable[[Any], Any]) -
     # `inspect` tells kinds by these flags, and modules by the globals; CPython itself goes by the opcodes
     code = call.__code__.replace(co_flags=call.__code__.co_flags | kind, co_name=made.__name__)
     found = types.FunctionType(code, made.__globals__, made.__name__, None, call.__closure__)
+    found.__defaults__, found.__kwdefaults__ = made.__defaults__, made.__kwdefaults__  # read by some decorators
     functools.update_wrapper(found, made)
     return found
 
