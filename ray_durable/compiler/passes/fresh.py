@@ -35,17 +35,34 @@ def cell_names(context: Context) -> tuple[str, ...]:
     return tuple(sorted({*context.scope.captured, *context.scope.free}))
 
 
-def fresh_block(body: list[ast.stmt], context: Context) -> list[ast.stmt]:
+def fresh_block(body: list[ast.stmt], context: Context, known: bool = False) -> list[ast.stmt]:
+    """A block; `known`: its only yield point is in `_at` already."""
     found: list[ast.stmt] = []
     for statement in body:
         if isinstance(statement, Suspend):
-            found += arrive(statement, context)
+            found += [suspension(statement, statement.operand)] if known else arrive(statement, context)
+        elif not known and isinstance(statement, ast.For | ast.While) and (only := only_point(statement)) is not None:
+            # for T in X: yield v    =>    _at = 3; for T in X: yield v        one store for all passes
+            found.append(located(assign(context.names.at, constant(only.number)), statement))
+            found.append(with_blocks(statement, context, known=True))
         else:
-            found.append(with_blocks(statement, context))
+            found.append(with_blocks(statement, context, known))
     return found
 
 
-def with_blocks(statement: ast.stmt, context: Context) -> ast.stmt:
+def only_point(statement: ast.stmt) -> Suspend | None:
+    """The yield point of a loop that has just one."""
+    found: list[Suspend] = []
+    stack = [statement]
+    while stack and len(found) < 2:
+        node = stack.pop()
+        if isinstance(node, Suspend):
+            found.append(node)
+        stack.extend(inner for owner, name in child_blocks(node) for inner in getattr(owner, name))
+    return found[0] if len(found) == 1 else None
+
+
+def with_blocks(statement: ast.stmt, context: Context, known: bool = False) -> ast.stmt:
     """A copy of a compound statement whose blocks are fresh ones; simple statements are shared."""
     blocks = child_blocks(statement)
     if not blocks:
@@ -56,7 +73,7 @@ def with_blocks(statement: ast.stmt, context: Context) -> ast.stmt:
     elif isinstance(new, ast.Match):
         new.cases = [copy.copy(case) for case in new.cases]
     for owner, name in child_blocks(new):
-        setattr(owner, name, fresh_block(getattr(owner, name), context))
+        setattr(owner, name, fresh_block(getattr(owner, name), context, known))
     return new
 
 

@@ -3,6 +3,7 @@ def calls(fetch, urls, log):
     try:
         _v1 = []
         _it1 = loop_iter(urls)
+        _at = 1
         for _item1 in _it1:
             if _item1:
                 _v2 = fetch
@@ -10,7 +11,6 @@ def calls(fetch, urls, log):
                     _site1 = _v2
                     _item2 = _v2(_item1)
                 else:
-                    _at = 1
                     _item2 = (yield from _v4(_item1))
                 _v2 = _v4 = None
                 _v1.append(_item2)

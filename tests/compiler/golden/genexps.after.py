@@ -5,11 +5,11 @@ def genexps(rows, k):
         _cells = (lambda: (k,)).__closure__
         try:
             _it1 = loop_iter(iterable)
+            _at = 1
             for row in _it1:
                 if row:
                     _it2 = loop_iter(row)
                     for x in _it2:
-                        _at = 1
                         yield (x + k)
                     _it2 = None
             _it1 = None
@@ -23,8 +23,8 @@ def genexps(rows, k):
     def _fn2(iterable):
         try:
             _it1 = loop_iter(iterable)
+            _at = 1
             for y in _it1:
-                _at = 1
                 yield y
             _it1 = None
         except BaseException:

@@ -2,8 +2,8 @@ def lifetimes(source):
     try:
         try:
             _it1 = loop_iter(source())
+            _at = 1
             for item in _it1:
-                _at = 1
                 yield item
             _it1 = None
         except KeyError:
