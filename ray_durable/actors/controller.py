@@ -43,6 +43,8 @@ __all__ = ["CONTROLLER", "Controller"]
 
 CONTROLLER = "ray_durable_controller"
 TICK_S = 0.1
+PATIENCE_S = 1.0  # for a name or id that is not known (yet)
+STREAM_PATIENCE_S = 30.0  # for a stream, whose coroutine has surely been started
 REBALANCE_EVERY_S = 1.0
 REASONS = {"call_failed": "host_died", "silence": "host_hung", "node_gone": "node_died", "host_said": "node_died"}
 
@@ -263,11 +265,12 @@ class Controller:
             return Value(entry.finished.payload)
         raise Failure(entry.finished.payload, entry.finished.text)
 
-    async def find(self, id: str, namespace: str | None = None) -> Entry:
-        """An entry by id, or by name in a namespace. Raises: NoSuchCoroutineError."""
+    async def find(self, id: str, namespace: str | None = None, patience_s: float = PATIENCE_S) -> Entry:
+        """An entry by id, or by name in a namespace. Raises: NoSuchCoroutineError, when it has not come in
+        `patience_s`: Ray may run this call before the one that admits, though that was made first."""
         await self.ready()
         ledger = self.leader.ledger
-        entry = ledger.entries.get(id) or ledger.named(namespace or "default", id)
+        entry = await ledger.find(id, namespace or "default", patience_s)
         if entry is None and id in ledger.expired:
             raise NoSuchCoroutineError(id, "it has ended, and the retention of its result is over")
         if entry is None:
@@ -306,7 +309,7 @@ class Controller:
 
     async def next_item(self, id: str, index: int) -> tuple[bool, Value | None]:
         """Whether the stream has a value at `index`, and that value; waits until that is known. Two returns."""
-        return await asking.item(self.leader, await self.find(id), index)
+        return await asking.item(self.leader, await self.find(id, patience_s=STREAM_PATIENCE_S), index)
 
     async def cancel(self, id: str) -> bool:
         """Cancel a coroutine at its next yield point. False when it has ended already."""

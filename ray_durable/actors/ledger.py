@@ -72,12 +72,17 @@ class Ledger:
         self.names: dict[tuple[str, str], str] = {}
         self.owned: defaultdict[str, dict[str, Entry]] = defaultdict(dict)
         self.expired: OrderedDict[str, None] = OrderedDict()  # ids of those that are over and forgotten
+        self.awaited: list[asyncio.Future[None]] = []  # whoever looks for one that is not here yet
         self.unfinished = 0
         self.endings: deque[tuple[float, Entry]] = deque()  # those that have ended, with the time
         self.moving: Counter[str] = Counter()  # +1 where an entry is bound for, -1 where it leaves
 
     def add(self, entry: Entry) -> None:
         assert entry.header.id not in self.entries
+        awaited, self.awaited = self.awaited, []
+        for arrival in awaited:
+            if not arrival.done():
+                arrival.set_result(None)
         self.entries[entry.header.id] = entry
         if entry.finished is None:
             self.unfinished += 1
@@ -86,6 +91,18 @@ class Ledger:
             holder = self.named(entry.header.namespace, name)
             if holder is None or holder.finished is not None:
                 self.names[entry.header.namespace, name] = entry.header.id
+
+    async def find(self, id: str, namespace: str, patience_s: float) -> Entry | None:
+        """The entry of this id, or of this name; waits for it for up to `patience_s` seconds if it is not here."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + patience_s
+        while True:
+            entry = self.entries.get(id) or self.named(namespace, id)
+            if entry is not None or id in self.expired or loop.time() >= deadline:
+                return entry
+            arrival: asyncio.Future[None] = loop.create_future()
+            self.awaited.append(arrival)
+            await asyncio.wait([arrival], timeout=deadline - loop.time())
 
     def named(self, namespace: str, name: str) -> Entry | None:
         """The unfinished or last coroutine of that name."""
