@@ -84,7 +84,10 @@ def forward_iterator(iterator: Any) -> Generator[Any, Any, Any]:
 
 def forward_group(saved: Saved | None) -> None:
     """`forward`, for the clause of an `except*`: the part of the group that it handles was split off just now."""
+    made = None if saved is None else saved[0].__traceback__
     forward(saved)
+    if saved is not None and saved[0].__traceback__ is None:
+        saved[0].__traceback__ = made  # CPython tells by it what a clause raises from what it raises again
     current = sys.exception()
     if saved is not None and current is not None and current is not saved[0] and isinstance(current, type(saved[0])):
         current.__context__ = saved[3]
