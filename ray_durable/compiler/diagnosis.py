@@ -82,7 +82,6 @@ def refusal(value: Any, dumps: Callable[[Any], object]) -> str | None:
 def frame_of(value: Any) -> Any:
     """The frame of a suspended durable object; None for anything else."""
     from ray_durable.compiler.capture import capture
-
     from ray_durable.compiler.frame import Frame
     from ray_durable.errors import CaptureError
 

@@ -14,12 +14,13 @@ if TYPE_CHECKING:
     from ray_durable.testing.crashing import Differs as Differs
     from ray_durable.testing.crashing import crash_at_every_yield as crash_at_every_yield
 
+HOME = "crashing"
 __all__ = ["Crashed", "Differs", "crash_at_every_yield"]
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.crashing"), name)
+    value = getattr(importlib.import_module(f"{__name__}.{HOME}"), name)
     globals()[name] = value
     return value

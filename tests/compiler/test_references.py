@@ -1,3 +1,4 @@
+# ruff: noqa: UP028  # the loops are the point
 """What can be pickled around frames, how large it is, and what is refused, with its name."""
 
 from __future__ import annotations
