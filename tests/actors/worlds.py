@@ -142,6 +142,8 @@ class World:
         def gone(transfer):
             if old.dead or self.host is not old:
                 return
+            if transfer is None and "c" not in old.outcomes:
+                return  # another move of it is under way already
             self.hosts.append(new)
             if transfer is None:  # it has ended here
                 new.outcomes.update(old.outcomes)
