@@ -55,7 +55,7 @@ class Duel:
         self.owner.spawn(self.compact)
         for number in range(world.random.choice([1, 1, 2])):
             process = world.process(f"sealer {number}")
-            process.spawn(self.end_it, process, number, after=world.random.uniform(0.1, 2))
+            process.spawn(self.end_it, process, number, after=world.random.uniform(0.1, 1.5))
             process.spawn(self.dawdle, process)
         self.mortal = world.chance(0.4)
         if self.mortal:
@@ -141,7 +141,7 @@ def duel(seed):
     """Run one to its end: the log is sealed, its owner has noticed, and all that was promised holds."""
     with patch("ray_durable.checkpoint.reading.decode", functools.lru_cache(4096)(decode)):
         world = Duel(seed)
-        world.world.run(6)
+        world.world.run(3)
         world.rough = False
         world.world.run(40, lambda: world.stopped and world.sealed)
         world.world.run(world.world.now + 3)

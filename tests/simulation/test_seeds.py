@@ -12,7 +12,7 @@ from tests.simulation.duel import duel
 from tests.simulation.mutations import MUTATIONS, NOT_SIMULATED
 
 CLUSTERS = 500
-DUELS = 1_500
+DUELS = 300
 PARTS = 5
 MUST_MEET = {
     "compacted",
