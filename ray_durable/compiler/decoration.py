@@ -30,7 +30,7 @@ def durable(function: Function) -> Function:
                 yield i
     """
     if isinstance(function, staticmethod | classmethod):
-        return type(function)(durable(function.__func__))  # type: ignore[return-value]
+        return type(function)(durable(function.__func__))
     if not isinstance(function, FunctionType):
         raise CompileError(f"{function!r} is no function that was written in Python; put durable on a `def`")
     if "__durable__" in function.__dict__:
@@ -98,7 +98,7 @@ def like(function: FunctionType, code: Any) -> FunctionType:
     closure = tuple(cells[name] for name in code.co_freevars)
     made = FunctionType(code, function.__globals__, function.__name__, function.__defaults__, closure)
     functools.update_wrapper(made, function)
-    del made.__wrapped__
+    del made.__dict__["__wrapped__"]
     made.__kwdefaults__ = function.__kwdefaults__
     return made
 

@@ -34,8 +34,9 @@ def find_unpicklable(obj: Any, dumps: Callable[[Any], object] | None = None) -> 
 
     `obj` is a suspended object, a Frame, or any value. Paths start with `locals.` below a frame.
     Example: found = find_unpicklable(gen); found.path  # 'locals.clients[3].sock'"""
-    if dumps is None:
-        from ray_durable.compiler.references import dumps
+    from ray_durable.compiler import references
+
+    dumps = dumps or references.dumps
     reason = refusal(obj, dumps)
     if reason is None:
         return None
