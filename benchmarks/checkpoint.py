@@ -95,6 +95,8 @@ class Writers:
 
     def turn(self) -> None:
         self.scheduled = False
+        if self.done.is_set():
+            return
         batch, self.ready = self.ready[:TURN], self.ready[TURN:]
         for n in batch:
             state = self.states[n]
