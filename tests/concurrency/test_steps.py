@@ -1,4 +1,4 @@
-"""`step`, `resource`, `checkpoint_every` and the classes in `retry_exceptions`, over a real log; hosts die on the way."""
+"""`step`, `resource`, `checkpoint_every` and lists in `retry_exceptions`, over a real log; hosts die on the way."""
 
 from __future__ import annotations
 
