@@ -208,6 +208,8 @@ class Controller:
         host = self.cluster.hosts.get(incarnation)
         if host is None or self.world.chance(0.05):
             return
+        if what == "adopt" and self.world.chance(0.1):  # another incarnation answers at that address now
+            host = self.world.random.choice(list(self.cluster.hosts.values()))
         act = getattr(host, what)
         delay = self.world.random.expovariate(1 / 0.02)
         if what == "adopt":
