@@ -34,10 +34,11 @@ def init(
     """Connect this process to the cluster's controller, which is made now if there is none, and go on with every
     unfinished coroutine in the storage.
 
-    `storage`: a directory, or a `file://`, `s3://`, `gs://`, `az://` or `memory://` URL; default `RAY_DURABLE_STORAGE`,
-    else a directory in the user's data folder. `takeover`: do not wait for another cluster on this storage to show that
-    it is dead. `controller_node`: id of the node that the controller prefers, default the head. `ray_init`: passed on to `ray.init` when Ray is not connected yet. Every setting of `ray_durable.config`
-    may be given by its name. When a controller runs already, its settings stay in force.
+    `storage`: a directory, or a `file://`, `s3://`, `gs://`, `az://` or `memory://` URL; default
+    `RAY_DURABLE_STORAGE`, else a directory in the user's data folder. `takeover`: do not wait for another cluster
+    on this storage to show that it is dead. `controller_node`: id of the node that the controller prefers, default
+    the head. `ray_init`: passed on to `ray.init` when Ray is not connected yet. Every setting of
+    `ray_durable.config` may be given by its name. When a controller runs already, its settings stay in force.
     Returns `term`, `storage`, and `metrics`, the address of the controller's `/metrics`.
     Raises: SettingError, StorageInUseError, UnsafeStoreError, StoreError.
     Example: ray_durable.init("s3://bucket/prefix", lease_s=5)"""

@@ -245,8 +245,8 @@ class NameTakenError(RayDurableError):
 
     def __str__(self) -> str:
         return (
-            f"a coroutine named {self.name!r} is not finished (id {self.id}). Nothing was started. Choose another name, "
-            f"or get that one with get_if_exists=True or ray_durable.get_handle({self.name!r})."
+            f"a coroutine named {self.name!r} is not finished (id {self.id}). Nothing was started. "
+            f"Choose another name, or get that one with get_if_exists=True or ray_durable.get_handle({self.name!r})."
         )
 
 
@@ -270,8 +270,8 @@ class StorageInUseError(RayDurableError):
 
     def __str__(self) -> str:
         return (
-            f"{self.storage} is in use by another live cluster ({self.cluster}). Nothing was changed. Use another storage "
-            f"prefix, stop that cluster, or pass takeover=True to take its coroutines over now."
+            f"{self.storage} is in use by another live cluster ({self.cluster}). Nothing was changed. "
+            f"Use another storage prefix, stop that cluster, or pass takeover=True to take its coroutines over now."
         )
 
 

@@ -1,4 +1,4 @@
-"""The rules of the code's shape, read off the source: layers, one door to time and chance, small files, nothing dead."""
+"""The rules of the code's shape, read off the source: layers, one door to time and chance, small files."""
 
 from __future__ import annotations
 

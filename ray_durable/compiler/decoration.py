@@ -19,8 +19,9 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 def durable(function: Function) -> Function:
     """Make `function` durable: its generators or coroutines can be captured at every yield point and resumed.
 
-    Works on functions, methods, static and class methods. Name, signature, defaults, closure and kind stay; the objects
-    that it makes are CPython's own. A plain function keeps running as it is; hosts run its twin, in which calls suspend.
+    Works on functions, methods, static and class methods. Name, signature, defaults, closure and kind stay; the
+    objects that it makes are CPython's own. A plain function keeps running as it is; hosts run its twin, in which
+    calls suspend.
     Raises: CompileError, when the source is not at hand; UnsupportedSyntaxError, naming file, line and construct.
 
     Example:
@@ -58,9 +59,7 @@ def new_compiled() -> Compiled:
     return Compiled.__new__(Compiled)
 
 
-def fill(
-    compiled: Compiled, made: FunctionType, function: FunctionType, source: Source, unit: Unit | None
-) -> None:
+def fill(compiled: Compiled, made: FunctionType, function: FunctionType, source: Source, unit: Unit | None) -> None:
     """Say what `made` is, the durable form of `function`, and let frames find it."""
     from ray_durable.compiler import identity, pipeline, references
 

@@ -73,6 +73,9 @@ class Namespace:
         main = sys.modules.get(MAIN)
         if main is not None and main.__dict__ is self.variables:
             return new_namespace, (MAIN, main_file(), SESSION)
+        origin = ORIGINS.get(id(self.variables))
+        if origin is not None:
+            return new_namespace, origin
         return new_namespace, (self.variables.get("__name__"),)
 
 
@@ -90,7 +93,19 @@ def new_namespace(name: str | None, filename: str | None = None, session: str | 
     """An empty namespace; or that of `__main__`, in the process that pickled it or another run of the same script."""
     if session == SESSION or (filename is not None and filename == main_file()):
         return sys.modules[MAIN].__dict__
-    return {"__name__": name, "__builtins__": builtins}
+    origin = name, filename, session
+    made = INTERNED.get(origin) if session is not None else None
+    if made is None:
+        made = {"__name__": name, "__builtins__": builtins}
+        if session is not None:  # all that comes from one driver shares its globals, as it did there
+            INTERNED[origin] = made
+            ORIGINS[id(made)] = origin
+    return made
+
+
+Origin = tuple[str | None, str | None, str | None]  # name, script and session of a namespace
+INTERNED: dict[Origin, dict[str, Any]] = {}
+ORIGINS: dict[int, Origin] = {}  # by id of the dict, which `INTERNED` keeps
 
 
 def namespace_of(variables: dict[str, Any]) -> str | Namespace:

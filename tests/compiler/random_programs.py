@@ -1,4 +1,4 @@
-"""Random programs over the compiler's grammar, as text. `pick(n)` gives a number below n: from hypothesis, or a seed."""
+"""Random programs over the compiler's grammar, as text. `pick(n)` gives a number below n, by hypothesis or a seed."""
 
 from __future__ import annotations
 

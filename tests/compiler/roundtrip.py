@@ -71,7 +71,7 @@ STEPS = ("coroutine_wrapper", "async_generator_asend", "async_generator_athrow",
 
 
 def forget(suspended: Any) -> None:
-    """Let go of the originals of one chain, without running them; the objects that they share with the new ones stay."""
+    """Let go of the originals of one chain, without running them; what they share with the new ones stays."""
     while suspended is not None:
         if type(suspended).__name__ in STEPS:
             suspended = next((each for each in gc.get_referents(suspended) if is_part(each)), None)
@@ -266,7 +266,8 @@ def without_lines(events: Events) -> Events:
 def difference(what: str, expected: Events, got: Events) -> str:
     for index, (one, other) in enumerate(zip(expected, got)):
         if one != other:
-            return f"{what}: event {index}\n  native  {one}\n  durable {other}\n  before  {expected[max(0, index - 3) : index]}"
+            before = expected[max(0, index - 3) : index]
+            return f"{what}: event {index}\n  native  {one}\n  durable {other}\n  before  {before}"
     return f"{what}: {len(expected)} events, not {len(got)}: {expected[len(got) :] or got[len(expected) :]}"
 
 
