@@ -54,7 +54,10 @@ def test_a_sound_store_is_sound():
     assert found.objects > 8
 
 
-@pytest.mark.parametrize("name", sorted(a_store().objects))
+OBJECTS = sorted(a_store().objects)
+
+
+@pytest.mark.parametrize("name", OBJECTS, ids=[re.sub(r"[0-9a-f]{32}", "random", name) for name in OBJECTS])
 def test_damage_to_any_object_is_found_and_nothing_is_made_worse(name):
     store = a_store()
     if name not in store.objects:  # parts and archives have random names
