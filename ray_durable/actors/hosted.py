@@ -184,14 +184,20 @@ class Hosted:
             if self.plain:
                 data = dumps((coroutine.state(by_key=True),), chunks, by_key=True)
             else:
-                letters = None if self.mailbox is None else self.mailbox.encode()
-                state = (coroutine.state(by_key=True), letters, self.marks.emitted, self.marks.retried)
-                data = dumps(state, chunks, by_key=True)
+                data = dumps((coroutine.state(by_key=True), *self.besides()), chunks, by_key=True)
+        except CannotSaveError:
+            # Plain data names no variables: the live objects tell which one it is, or can be saved after all.
+            data = dumps((coroutine.state(), *self.besides()), chunks, by_key=True)
         finally:
             dealing.coroutine = None
         if coroutine.calls:
             coroutine.calls = dealing.met  # the frames have forgotten the others
         return data
+
+    def besides(self) -> tuple[Any, ...]:
+        """What a state holds besides the branches."""
+        letters = None if self.mailbox is None else self.mailbox.encode()
+        return letters, self.marks.emitted, self.marks.retried
 
     def emit(self, branch: Branch) -> tuple[int, bytes]:
         """Take the value that `branch` yields out of its request: index and payload of the `item` record."""
