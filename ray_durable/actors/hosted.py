@@ -13,6 +13,7 @@ from ray_durable.actors.pacing import watch
 from ray_durable.actors.transfer import Form, Header, Marks, Transfer
 from ray_durable.checkpoint.codec import BufferStore, dumps, loads
 from ray_durable.checkpoint.record import Codec
+from ray_durable.errors import CannotSaveError
 from ray_durable.operations import Emit, Request
 from ray_durable.runner import Branch, Coroutine, start
 
