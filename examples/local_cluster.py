@@ -102,7 +102,7 @@ class Disturbances:
         self.cluster, self.progress = cluster, progress
         self.chance = random.Random(seed)
         self.killed: list[str] = []
-        self.coming = [self.kill_node, self.add_node, self.kill_host, self.kill_node, self.drain_node]
+        self.coming = [self.kill_node, self.drain_node, self.add_node, self.kill_host, self.kill_node]
         self.due = time.monotonic() + self.chance.uniform(3.0, 6.0)
 
     @property
