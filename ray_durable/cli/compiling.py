@@ -183,29 +183,10 @@ def fresh_definition(body: Body) -> Definition:
 
 
 def as_text(definition: Definition) -> str:
+    from ray_durable.compiler.render import Readable
+
     readable = Readable().visit(definition)
     return ast.unparse(ast.fix_missing_locations(readable))
-
-
-class Readable(ast.NodeTransformer):
-    """Helpers by their names instead of the constants that stand for them, and no marks for nested functions."""
-
-    def visit_IfExp(self, node: ast.IfExp) -> ast.AST:
-        from ray_durable.compiler.passes.build import HELPER_MARK
-
-        # '‹ray_durable helper› NAME' if True else None   =>   NAME
-        if isinstance(node.body, ast.Constant) and str(node.body.value).startswith(HELPER_MARK):
-            return ast.Name(str(node.body.value).removeprefix(HELPER_MARK), ast.Load())
-        return self.generic_visit(node)
-
-    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
-        from ray_durable.compiler.passes.emit import NESTED_MARK, SEPARATOR
-
-        value = node.value.value if isinstance(node.value, ast.Constant) else None
-        if isinstance(value, str) and value.startswith(NESTED_MARK):
-            docstring = value.split(SEPARATOR, 2)[2:]
-            return ast.Expr(ast.Constant(docstring[0])) if docstring else None
-        return self.generic_visit(node)
 
 
 def summary(each: Compiled) -> list[Any]:
