@@ -53,7 +53,7 @@ helm-chart: $(VENV)/.helm  ## chart and image: lint, render and validate with He
 	$(BIN)/python helm/document.py --check
 	$(BIN)/python -m pytest tests/helm -m "not chaos" --ignore=tests/helm/test_pods.py
 
-helm: helm-chart  ## the same, and run what the pods would run (as root on Linux, not from a checkout under /tmp)
+helm: helm-chart  ## the same, and run what the pods would run (as root on Linux)
 	$(BIN)/python -m pytest tests/helm/test_pods.py
 
 helm-docs: $(STAMP)  ## write the chart's README and schema from its values and the package's settings

@@ -169,7 +169,7 @@ def inside(commands: list[str], binds: Mapping[Path, Path] = MappingProxyType({}
         f"chown 1000:100 {root}/home/ray",
         f"mount --rbind /dev {root}/dev",
         f"mount --rbind /proc {root}/proc",
-        *reachable(root, [ROOT, Path(sys.base_prefix)]),
+        *shown(root, stage),
         f"exec chroot {root} bash -ec {shlex.quote(chr(10).join(commands))}",
     ]
     try:
@@ -186,8 +186,21 @@ def inside(commands: list[str], binds: Mapping[Path, Path] = MappingProxyType({}
     return done.stdout
 
 
-def reachable(root: Path, needed: list[Path]) -> Iterator[str]:
-    """Commands that let a user who is not root come to `needed`, in an overlay of the machine's files only."""
-    for path in needed:
-        for parent in path.parents:
-            yield f"test ! -e {root}{parent} || chmod o+x {root}{parent}"
+def needed() -> list[Path]:
+    """What the image's Python is made of: this checkout, its environment, and the Python below. None is in another."""
+    found: list[Path] = []
+    for path in sorted({ROOT, Path(sys.prefix), Path(sys.base_prefix)}, key=lambda path: len(path.parts)):
+        if not any(path.is_relative_to(other) for other in found):
+            found.append(path)
+    return found
+
+
+def shown(root: Path, stage: Path) -> Iterator[str]:
+    """Commands that show what is `needed` under `root`, read-only and to any user, wherever it lies: also within a
+    directory that a volume hides (a checkout under /tmp), or on a file system of its own."""
+    for number, path in enumerate(needed()):
+        upper, work, place = stage / f"upper{number}", stage / f"work{number}", f"{root}{path}"
+        yield f"mkdir -p {upper} {work} {place}"
+        yield f"mount -t overlay overlay -o lowerdir={path},upperdir={upper},workdir={work} {place}"
+        yield from (f"chmod o+x {root}{parent}" for parent in [path, *path.parents])
+        yield f"mount -o remount,ro,bind {place}"

@@ -23,8 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from tests.helm.helms import ROOT
-from tests.helm.image import IMAGE, PYTHON, reachable
+from tests.helm.image import IMAGE, PYTHON, shown
 from tests.helm.kuberay import Pod
 
 BRIDGE = "10.88.0.1"
@@ -159,7 +158,7 @@ class RunningPod:
     def filesystem(self) -> list[str]:
         """Commands that make the container's files out of the machine's, and enter nothing yet."""
         spec, container = self.pod.template["spec"], self.pod.container
-        user, group = self.user(), self.group()
+        group = self.group()
         stage, root = self.scratch, self.scratch / "root"
         lines = [
             f"mount -t tmpfs tmpfs {stage}",
@@ -167,7 +166,6 @@ class RunningPod:
             f"mount -t overlay overlay -o lowerdir=/,upperdir={stage}/upper,workdir={stage}/work {root}",
             f"mount -t proc proc {root}/proc",
             f"mount --rbind /dev {root}/dev",
-            *reachable(root, [ROOT, Path(sys.base_prefix)]),
             f"mkdir -p {root}{PYTHON} && mount --bind {IMAGE / 'python'} {root}{PYTHON}",
             f"mount -o remount,ro,bind {root}{PYTHON}",
             f"hostname {self.pod.name[:63]}",
@@ -180,14 +178,18 @@ class RunningPod:
         mounts = sorted(container.get("volumeMounts", []), key=lambda mount: str(mount["mountPath"]))
         for mount in mounts:
             place = f"{root}{mount['mountPath']}"
-            lines += [f"mkdir -p {place}", *self.volume(volumes[mount["name"]], place, user, group)]
+            lines += [f"mkdir -p {place}", *self.volume(volumes[mount["name"]], place, group)]
+        lines += shown(root, stage)
         if container["securityContext"].get("readOnlyRootFilesystem"):
             lines.append(f"mount -o remount,ro,bind {root}")
         return lines
 
-    def volume(self, volume: Mapping[str, Any], place: str, user: int, group: int) -> list[str]:
-        if "emptyDir" in volume:
+    def volume(self, volume: Mapping[str, Any], place: str, group: int) -> list[str]:
+        if "emptyDir" in volume and volume["emptyDir"].get("medium") == "Memory":
             return [f"mount -t tmpfs -o mode=0777,gid={group} tmpfs {place}"]
+        if "emptyDir" in volume:  # on the node's disk, where what Ray logs stays for whoever wants to know
+            source = self.node.directory / f"{self.pod.name}.volumes" / volume["name"]
+            return [f"mkdir -p {source}", f"chmod 0777 {source}", f"mount --bind {source} {place}"]
         if "persistentVolumeClaim" in volume:
             source = self.node.claims[volume["persistentVolumeClaim"]["claimName"]]
             return [f"mount --bind {source} {place}", f"chgrp {group} {place}", f"chmod g+rwxs {place}"]
