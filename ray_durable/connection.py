@@ -57,8 +57,7 @@ def init(
     operations.install()
     refs.install()
     with connection.lock:
-        client = Client.start(loaded, takeover=takeover, node=controller_node)
-        ready: dict[str, Any] = client.ask("ready")
+        client, ready = Client.start(loaded, takeover=takeover, node=controller_node)
         connection.client, connection.settings = client, loaded
     return ready
 

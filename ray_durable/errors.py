@@ -20,6 +20,7 @@ as `args`, so that an error survives pickle and a trip through Ray.
     ├── NameTakenError               an unfinished coroutine has that name
     ├── StaleTermError               a command of a controller that was replaced
     ├── StorageInUseError            another live cluster works on this storage
+    ├── HostStartError               no host for this coroutine starts
     ├── CoroutineCancelledError      what a cancelled coroutine's result is
     └── ...                          see each class
 """
@@ -272,6 +273,21 @@ class StorageInUseError(RayDurableError):
         return (
             f"{self.storage} is in use by another live cluster ({self.cluster}). Nothing was changed. "
             f"Use another storage prefix, stop that cluster, or pass takeover=True to take its coroutines over now."
+        )
+
+
+class HostStartError(RayDurableError):
+    """A coroutine was given up before it began: no host starts with what it asks for. Fields: `name` (or id), `tries`,
+    `reason`."""
+
+    def __init__(self, name: str, tries: int, reason: str) -> None:
+        super().__init__(name, tries, reason)
+        self.name, self.tries, self.reason = name, tries, reason
+
+    def __str__(self) -> str:
+        return (
+            f"{self.name!r} has not begun, and was given up: no host with its runtime_env has started in {self.tries} "
+            f"tries. {self.reason} Nothing of it was run. Mend the runtime_env and start it again."
         )
 
 

@@ -11,9 +11,10 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from ray_durable.actors import cluster
 from ray_durable.actors.controller import CONTROLLER, Controller
 from ray_durable.actors.refs import Call, Fetch, deadline, register
+from ray_durable.clock import SYSTEM_CLOCK
 from ray_durable.compiler import durable, suspends
 from ray_durable.config import Settings
-from ray_durable.errors import NotConnectedError
+from ray_durable.errors import NotConnectedError, RayDurableError
 from ray_durable.operations import Request
 from ray_durable.runner import Coroutine
 from ray_durable.running import entered, is_inside
@@ -21,6 +22,7 @@ from ray_durable.running import entered, is_inside
 __all__ = ["Client"]
 
 CALLS_AT_ONCE = 1_000_000
+REMOVED_WITHIN_S = 10.0
 
 
 class Client:
@@ -31,30 +33,40 @@ class Client:
         self.namespace = namespace
 
     @classmethod
-    def start(cls, settings: Settings, *, takeover: bool = False, node: str | None = None) -> Client:
-        """Get the cluster's controller, made now if there is none.
+    def start(
+        cls, settings: Settings, *, takeover: bool = False, node: str | None = None
+    ) -> tuple[Client, dict[str, Any]]:
+        """Get the cluster's controller, made now if there is none, and what it says of itself.
 
-        It goes to `node`, if that can be, else to the head node, as that outlives the others."""
-        heads = (found.id for found in cluster.nodes() if found.alive and found.is_head)
-        wanted = node or next(heads, None)
-        strategy = NodeAffinitySchedulingStrategy(wanted, soft=True) if wanted is not None else "DEFAULT"
-        handle = (
-            ray.remote(Controller)
-            .options(
-                name=CONTROLLER,
-                namespace=settings.namespace,
-                lifetime="detached",
-                get_if_exists=True,
-                num_cpus=0,
-                memory=1,  # Ray heeds a soft affinity only for an actor that asks for something
-                max_restarts=-1,
-                max_task_retries=-1,
-                max_concurrency=CALLS_AT_ONCE,
-                scheduling_strategy=strategy,
-            )
-            .remote(settings, takeover)
-        )
-        return cls(handle, settings.namespace)
+        It goes to `node`, if that can be, else to the head node, as that outlives the others. One that could not begin
+        is removed, so that the next call can try otherwise. Raises: StorageInUseError, UnsafeStoreError, StoreError."""
+        try:
+            found = cls(ray.get_actor(CONTROLLER, settings.namespace), settings.namespace)
+            return found, found.ask("ready")
+        except ValueError:
+            pass  # there is none
+        except ray.exceptions.RayActorError:
+            pass  # there was one
+        except RayDurableError:
+            found.remove()  # it failed for another caller, who is gone: what was asked for then does not count now
+        made = cls(make_controller(settings, takeover=takeover, node=node), settings.namespace)
+        try:
+            return made, made.ask("ready")
+        except RayDurableError:
+            made.remove()
+            raise
+
+    def remove(self) -> None:
+        """End a controller that could not begin; on return its name is free."""
+        ray.kill(self.handle, no_restart=True)
+        deadline = SYSTEM_CLOCK.monotonic() + REMOVED_WITHIN_S
+        while SYSTEM_CLOCK.monotonic() < deadline:
+            try:
+                if ray.get_actor(CONTROLLER, self.namespace) != self.handle:
+                    return
+            except ValueError:
+                return
+            SYSTEM_CLOCK.sleep(0.02)
 
     @classmethod
     def find(cls, namespace: str, what: str) -> Client:
@@ -95,6 +107,26 @@ class Client:
             return ray.get(self.submit(method, *args, **kwargs), timeout=timeout_s)
         except ray.exceptions.RayTaskError as error:
             raise (error.cause or error) from None
+
+
+def make_controller(settings: Settings, *, takeover: bool, node: str | None) -> Any:
+    """The handle of a new controller, or of the one that another caller has made meanwhile."""
+    heads = (found.id for found in cluster.nodes() if found.alive and found.is_head)
+    wanted = node or next(heads, None)
+    strategy = NodeAffinitySchedulingStrategy(wanted, soft=True) if wanted is not None else "DEFAULT"
+    options = {
+        "name": CONTROLLER,
+        "namespace": settings.namespace,
+        "lifetime": "detached",
+        "get_if_exists": True,
+        "num_cpus": 0,
+        "memory": 1,  # Ray heeds a soft affinity only for an actor that asks for something
+        "max_restarts": -1,
+        "max_task_retries": -1,
+        "max_concurrency": CALLS_AT_ONCE,
+        "scheduling_strategy": strategy,
+    }
+    return ray.remote(Controller).options(**options).remote(settings, takeover)
 
 
 @durable

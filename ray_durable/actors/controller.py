@@ -16,13 +16,12 @@ from typing import Any
 
 import ray
 
-from ray_durable.actors import asking, cluster, figures, moves
+from ray_durable.actors import asking, cluster, figures, moves, watching
 from ray_durable.actors.events import Events
 from ray_durable.actors.exporter import Exporter, Target
 from ray_durable.actors.fleet import Fleet, HostRecord
 from ray_durable.actors.leader import Leader
 from ray_durable.actors.ledger import Entry
-from ray_durable.actors.membership import Verdict
 from ray_durable.actors.opening import open_metered
 from ray_durable.actors.outcomes import Failure, Value
 from ray_durable.actors.rebuild import Rebuilt, controller_writer, read_logs, rebuild
@@ -34,7 +33,7 @@ from ray_durable.checkpoint.log import Log
 from ray_durable.checkpoint.stores import probe
 from ray_durable.clock import SYSTEM_CLOCK
 from ray_durable.config import Settings
-from ray_durable.errors import FencedError, NoSuchCoroutineError
+from ray_durable.errors import FencedError, NoSuchCoroutineError, StorageInUseError
 from ray_durable.inspection import CoroutineView
 from ray_durable.logs import open_event_log
 from ray_durable.metrics import Metrics
@@ -42,11 +41,9 @@ from ray_durable.metrics import Metrics
 __all__ = ["CONTROLLER", "Controller"]
 
 CONTROLLER = "ray_durable_controller"
-TICK_S = 0.1
 PATIENCE_S = 1.0  # for a name or id that is not known (yet)
 STREAM_PATIENCE_S = 30.0  # for a stream, whose coroutine has surely been started
-REBALANCE_EVERY_S = 1.0
-REASONS = {"call_failed": "host_died", "silence": "host_hung", "node_gone": "node_died", "host_said": "node_died"}
+AGAIN_S = 1.0  # between attempts to begin, while the store fails
 
 
 class Controller:
@@ -63,11 +60,26 @@ class Controller:
     async def ready(self) -> dict[str, Any]:
         """Return once this term leads. Raises: StorageInUseError, UnsafeStoreError, StoreError."""
         if self.begun is None:
-            self.begun = asyncio.get_running_loop().create_task(self.begin())
+            self.begun = asyncio.get_running_loop().create_task(self.begin_or_end())
         await asyncio.shield(self.begun)
         return {"term": self.term, "metrics": self.exporter.address, "storage": self.settings.storage}
 
     # ------------------------------------------------------------ beginning
+
+    async def begin_or_end(self) -> None:
+        """Begin. The first incarnation says why it cannot; one that has replaced a dead controller ends itself, and Ray
+        makes the next one: those who wait have waited before, and the store may come back."""
+        try:
+            await self.begin()
+        except StorageInUseError:
+            raise
+        except Exception as error:
+            context = ray.get_runtime_context()
+            if not await asyncio.to_thread(lambda: context.was_current_actor_reconstructed):
+                raise
+            self.event_log.error("not_begun", error)
+            await asyncio.sleep(AGAIN_S * (0.5 + SYSTEM_CLOCK.random()))
+            os._exit(1)
 
     async def begin(self) -> None:
         settings, clock = self.settings, SYSTEM_CLOCK
@@ -98,6 +110,7 @@ class Controller:
             on_ready=self.host_ready,
             on_change=self.changed.set,
             on_replaced=self.log_stopped,
+            on_failed=lambda record, tries: self.events.host_failed(record.incarnation, record.node, tries),
         )
         # Greet before reading: from a host's answer on, no command of an earlier term changes its log.
         records = self.fleet.find_running()
@@ -116,7 +129,7 @@ class Controller:
         )
         await self.fleet.look_at_nodes()
         await self.resume(rebuilt)
-        for work in (self.tick, self.look):
+        for work in (self.watch, self.look):
             self.fleet.spawn(self.again(work))
         figures.follow(self.metrics, rebuilt.ledger, self.fleet, self.events)
         self.events.add("leading", term=self.term, coroutines=rebuilt.ledger.unfinished)
@@ -180,46 +193,8 @@ class Controller:
         self.leader.hand_over_debts(record)
         self.changed.set()
 
-    async def tick(self) -> None:
-        """Judge the hosts, and do what follows, several times a second and at every sign of death."""
-        last_rebalance = SYSTEM_CLOCK.monotonic()
-        while True:
-            try:
-                await asyncio.wait_for(self.changed.wait(), TICK_S)
-            except TimeoutError:
-                pass
-            self.changed.clear()
-            for verdict in self.fleet.verdicts():
-                self.act_on(verdict)
-            self.fleet.ensure_shared_hosts()
-            await self.leader.place_waiting()
-            if SYSTEM_CLOCK.monotonic() - last_rebalance > REBALANCE_EVERY_S:
-                last_rebalance = SYSTEM_CLOCK.monotonic()
-                self.leader.ledger.forget(SYSTEM_CLOCK.now() - self.settings.retention_s)
-                for record in self.fleet.hosts.values():
-                    self.leader.hand_over_debts(record)  # what a failed call has left
-                self.fleet.spawn(moves.rebalance(self.leader))
-
-    def act_on(self, verdict: Verdict) -> None:
-        record = self.fleet.hosts.get(verdict.host)
-        if record is None or record.state == "dead":
-            return
-        if verdict.state == "dead":
-            if verdict.sign == "host_said":
-                self.fleet.lost_nodes.add(record.node)
-            reason = REASONS[verdict.sign]
-            if reason == "host_died" and not self.node_lives(record):
-                reason = "node_died"
-            record.state = "dead"
-            self.fleet.spawn(take_over(self.leader, record, verdict.sign, reason))
-        elif verdict.state == "draining" and record.state != "draining":
-            record.state = "draining"
-            self.fleet.spawn(moves.empty(self.leader, record))
-        elif record.state != "draining":
-            record.state = verdict.state
-
-    def node_lives(self, record: HostRecord) -> bool:
-        return record.node in self.fleet.nodes
+    async def watch(self) -> None:
+        await watching.watch(self.leader, self.changed)
 
     async def look(self) -> None:
         """Ask Ray for nodes and drains now and then."""
@@ -295,7 +270,15 @@ class Controller:
             "node": record.node if record is not None else None,
             "epoch": entry.epoch,
             "created": header.created,
+            "trouble": self.trouble(entry),
         }
+
+    def trouble(self, entry: Entry) -> str | None:
+        """Why a coroutine waits for a host, as far as hosts fail to start."""
+        if entry.state not in ("pending", "moving"):
+            return None
+        tries = self.fleet.trouble(entry.header.id, entry.header.demands)
+        return None if tries is None else f"no host starts ({tries.failures} failures in a row): {tries.reason}"
 
     async def rows(self) -> list[dict[str, Any]]:
         """A row per coroutine, the oldest first."""
@@ -338,7 +321,7 @@ class Controller:
             except ray.exceptions.RayActorError:
                 pass  # it has just died: where the coroutine goes on, the next look shows
         known = {name: row[name] for name in ("id", "name", "function", "state", "node", "host", "epoch")}
-        error = entry.finished.text or None if entry.finished is not None else None
+        error = entry.finished.text or None if entry.finished is not None else row["trouble"]
         return CoroutineView(**{**known, "error": error, **(found or {})})
 
     async def drain(self, node: str, timeout_s: float | None = None) -> str | None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any
 
+from ray_durable.actors.backoff import Tries
 from ray_durable.clock import Clock
 from ray_durable.logs import EventLog
 
@@ -29,6 +31,18 @@ class Events:
         self.number += 1
         self.kept.append({"number": self.number, "time": self.clock.now(), "kind": kind, **facts})
         self.log.info(kind, **facts)
+
+    def host_failed(self, host: str, node: str, tries: Tries) -> None:
+        """A host did not start, or died young. Said on the terminals of drivers too, now and then, if it goes on."""
+        again_in_s = round(tries.again_at - self.clock.monotonic(), 2)
+        self.add(
+            "host_failed", host=host, node=node, failures=tries.failures, again_in_s=again_in_s, error=tries.reason
+        )
+        if tries.failures > 1 and tries.failures.bit_count() == 1:
+            sys.stderr.write(
+                f"ray_durable: host {host} has not started, the {tries.failures}th in a row: {tries.reason}\n"
+            )
+            sys.stderr.flush()
 
     def since(self, number: int) -> list[dict[str, Any]]:
         """Events with a higher number."""

@@ -15,6 +15,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ray_durable.actors import cluster
+from ray_durable.actors.backoff import Tries, after_end, is_due
 from ray_durable.actors.heartbeat import Listener
 from ray_durable.actors.host import Host
 from ray_durable.actors.membership import Heard, Limits, Verdict, judge
@@ -30,6 +31,14 @@ __all__ = ["Fleet", "HostRecord"]
 
 HOST_PREFIX = "host-"
 CALLS_AT_ONCE = 100_000
+FORGIVEN_S = 120.0  # failures to start count together when they are closer than that
+
+
+def reason_of(error: Exception) -> str:
+    """Why a host has ended, in one line: of an error that came from it the cause, of Ray's own the gist."""
+    cause = getattr(error, "cause", None) or error
+    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+    return f"{type(cause).__name__}: {lines[0] if lines else 'it says no more'}"
 
 
 @dataclass(slots=True, eq=False)
@@ -42,7 +51,9 @@ class HostRecord:
     state: str = "starting"
     dedicated_to: str | None = None
     environment: str = ""
+    place: str = ""  # what it was made for: a node, an environment or a coroutine
     began: float = 0.0
+    ready_at: float | None = None
     call_failed: bool = False
     pid: int = 0
     metrics: str | None = None
@@ -56,7 +67,8 @@ class HostRecord:
 
 class Fleet:
     """All hosts of one controller term. `on_finished` gets every outcome that a host reports; `on_change` is called
-    when a verdict may have changed, `on_replaced` when a host serves a later term."""
+    when a verdict may have changed, `on_replaced` when a host serves a later term, `on_failed` when one has not started
+    or died young, with how often that happened in its place."""
 
     def __init__(
         self,
@@ -68,11 +80,13 @@ class Fleet:
         on_ready: Callable[[HostRecord], None],
         on_change: Callable[[], None],
         on_replaced: Callable[[Exception], None],
+        on_failed: Callable[[HostRecord, Tries], None],
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.term, self.settings, self.log, self.clock = term, settings, log, clock
         self.on_finished, self.on_ready, self.on_change = on_finished, on_ready, on_change
-        self.on_replaced = on_replaced
+        self.on_replaced, self.on_failed = on_replaced, on_failed
+        self.tries: dict[str, Tries] = {}  # by place, where hosts fail to start
         self.hosts: dict[str, HostRecord] = {}
         self.nodes: dict[str, cluster.Node] = {}
         self.draining: dict[str, float] = {}
@@ -109,6 +123,26 @@ class Fleet:
         self.draining = {id: deadline for id, deadline in draining.items() if id in self.nodes} | {
             id: deadline for id, deadline in self.draining.items() if id in self.nodes and id not in draining
         }
+        now, starting = self.clock.monotonic(), {host.place for host in self.hosts.values() if host.state == "starting"}
+        self.tries = {
+            place: tries
+            for place, tries in self.tries.items()
+            if place in starting or now < tries.again_at + FORGIVEN_S
+        }
+
+    def may_start(self, place: str) -> bool:
+        """Whether a host may be started in this place now, or has failed to start there a short while ago."""
+        return is_due(self.tries.get(place), self.clock.monotonic())
+
+    def trouble(self, id: str, demands: Demands) -> Tries | None:
+        """Why there is no host for a coroutine, as far as hosts have failed to start; None if none has."""
+        if demands.dedicated:
+            return self.tries.get(id)
+        if demands.runtime_env:
+            return self.tries.get(environment_key(demands.runtime_env))
+        return max(
+            (self.tries[node] for node in self.nodes if node in self.tries), key=lambda t: t.failures, default=None
+        )
 
     def ensure_shared_hosts(self) -> None:
         """Make a host on every node that lacks one. A node whose raylet a host has reported gone is left alone, though
@@ -116,18 +150,22 @@ class Fleet:
         shared = [host for host in self.hosts.values() if host.dedicated_to is None and not host.environment]
         covered = {host.node for host in shared if host.state != "dead"}
         for node in self.nodes.values():
-            if node.id not in covered and node.id not in self.draining and node.id not in self.lost_nodes:
+            left_alone = node.id in covered or node.id in self.draining or node.id in self.lost_nodes
+            if not left_alone and self.may_start(node.id):
                 strategy = NodeAffinitySchedulingStrategy(node.id, soft=False)
                 self.make(node.id, {"num_cpus": 0, "scheduling_strategy": strategy})
 
     def ensure_environment(self, runtime_env: dict[str, Any]) -> None:
         """Make a shared host with this runtime environment, if there is none."""
         key = environment_key(runtime_env)
-        if not any(host.environment == key and host.state != "dead" for host in self.hosts.values()):
+        there = any(host.environment == key and host.state != "dead" for host in self.hosts.values())
+        if not there and self.may_start(key):
             self.make("", {"num_cpus": 0, "runtime_env": runtime_env}, environment=key)
 
-    def make_dedicated(self, coroutine: str, demands: Demands) -> HostRecord:
-        """Make a host for one coroutine, wherever Ray finds the resources for it."""
+    def make_dedicated(self, coroutine: str, demands: Demands) -> HostRecord | None:
+        """Make a host for one coroutine, wherever Ray finds the resources for it. None while that must wait."""
+        if not self.may_start(coroutine):
+            return None
         options: dict[str, Any] = {"num_cpus": demands.num_cpus, "num_gpus": demands.num_gpus}
         if demands.memory:
             options["memory"] = demands.memory
@@ -160,6 +198,7 @@ class Fleet:
             .remote(incarnation, self.settings, dedicated_to, environment)
         )
         record = HostRecord(incarnation, node, handle, dedicated_to=dedicated_to, environment=environment)
+        record.place = dedicated_to or environment or node
         record.began = self.clock.monotonic()
         self.hosts[incarnation] = record
         self.spawn(self.watch(record))
@@ -184,7 +223,8 @@ class Fleet:
         facts = await record.handle.hello.remote(self.term, self.listener.address, self.listener.token)
         record.node, record.pid, record.metrics = facts["node"], facts["pid"], facts["metrics"]
         record.dedicated_to, record.environment = facts["dedicated_to"], facts["environment"]
-        record.began = self.clock.monotonic()
+        record.began = record.ready_at = self.clock.monotonic()
+        record.place = record.dedicated_to or record.environment or record.node
         if record.state in ("starting", "suspect"):
             record.state = "alive"
 
@@ -207,12 +247,27 @@ class Fleet:
                 self.on_replaced(error.cause)
                 return
             self.log.error("report_failed", error, host=record.incarnation)
+            self.ended(record, error)
             self.kill(record)
             record.state, record.call_failed = "suspect", True
             self.on_change()
-        except ray.exceptions.RayError:  # its process, its node, or any hope of starting it is gone
+        except ray.exceptions.RayError as error:  # its process, its node, or any hope of starting it is gone
+            self.ended(record, error)
             record.call_failed = True
             self.on_change()
+
+    def ended(self, record: HostRecord, error: Exception) -> None:
+        """A host's call has failed: unless we ended it, its place is given a pause if it had only just begun."""
+        if record.state == "dead":
+            return
+        now = self.clock.monotonic()
+        lived_s = None if record.ready_at is None else now - record.ready_at
+        before, reason = self.tries.pop(record.place, Tries()), reason_of(error)
+        lasting = isinstance(error, ray.exceptions.RuntimeEnvSetupError)
+        tries = after_end(before, now, lived_s, self.clock.random(), reason, lasting)
+        if tries.failures:
+            self.tries[record.place] = tries
+            self.on_failed(record, tries)
 
     def last_heard(self, record: HostRecord) -> float:
         """When a host last gave a sign of life, in monotonic seconds."""

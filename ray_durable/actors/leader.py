@@ -18,7 +18,7 @@ import ray
 from ray_durable.actors.events import Events
 from ray_durable.actors.fleet import Fleet, HostRecord
 from ray_durable.actors.ledger import Entry, Ledger
-from ray_durable.actors.outcomes import Finished, pack_outcome
+from ray_durable.actors.outcomes import ENDINGS, Ending, Finished, pack_outcome
 from ray_durable.actors.placement import choose
 from ray_durable.actors.takeover import retire, take_over
 from ray_durable.actors.transfer import Header, Transfer
@@ -26,7 +26,7 @@ from ray_durable.checkpoint.log import Log
 from ray_durable.checkpoint.record import Kind
 from ray_durable.clock import SYSTEM_CLOCK, Clock
 from ray_durable.config import Settings
-from ray_durable.errors import NameTakenError, NoSuchCoroutineError
+from ray_durable.errors import HostStartError, NameTakenError, NoSuchCoroutineError
 from ray_durable.logs import EventLog
 from ray_durable.metrics import Metrics
 
@@ -109,7 +109,8 @@ class Leader:
         """The incarnation that is to run a coroutine now, or None."""
         demands = header.demands
         if demands.dedicated:
-            return self.fleet.make_dedicated(header.id, demands).incarnation
+            made = self.fleet.make_dedicated(header.id, demands)
+            return None if made is None else made.incarnation
         if demands.runtime_env:
             self.fleet.ensure_environment(demands.runtime_env)
         return choose(demands, self.fleet.views(self.ledger.load), extra)
@@ -124,6 +125,9 @@ class Leader:
             if entry.cancelled:
                 self.fleet.spawn(self.cancel_unplaced(entry))
                 continue
+            if (trouble := self.hopeless(entry)) is not None:
+                self.fleet.spawn(self.end_unplaced(entry, "failed", trouble))
+                continue
             target = self.place(entry.header, extra)
             if target is not None:
                 self.ledger.leave(entry, target)
@@ -136,14 +140,28 @@ class Leader:
                 self.ledger.assign(entry, entry.epoch + 1, target, entry.transfer)
                 self.hand_over(entry)
 
+    def hopeless(self, entry: Entry) -> HostStartError | None:
+        """Why no host for this coroutine will ever start. One that has begun is never given up: it has a state."""
+        header, transfer = entry.header, entry.transfer
+        if transfer is None or transfer.form != "call":
+            return None
+        tries = self.fleet.trouble(header.id, header.demands)
+        if tries is None or not tries.hopeless:
+            return None
+        return HostStartError(header.name or header.id, tries.failures, tries.reason)
+
     async def cancel_unplaced(self, entry: Entry) -> None:
-        """Cancel a coroutine that no host has been promised: the outcome goes into this term's log."""
+        """Cancel a coroutine that no host has been promised."""
+        await self.end_unplaced(entry, "cancelled", None)
+
+    async def end_unplaced(self, entry: Entry, ending: Ending, value: Any) -> None:
+        """End a coroutine that no host has been promised: the outcome goes into this term's log."""
         if entry.owner or entry.leaving or entry.finished is not None or entry.epoch == 0:
             return
         header, epoch = entry.header, entry.epoch
-        ending, payload, text = pack_outcome(header.id, "cancelled", None)
+        ending, payload, text = pack_outcome(header.id, ending, value)
         self.ledger.leave(entry, "")
-        await self.commit((header.id, epoch, Kind.CANCELLED, payload))
+        await self.commit((header.id, epoch, ENDINGS[ending], payload))
         self.finished(Finished(header.id, epoch, ending, payload, text))
 
     # ------------------------------------------------------------ handing over
