@@ -69,13 +69,6 @@ def named(pages: list[Path]) -> list[object]:
     return [pytest.param(page, id=str(page.relative_to(ROOT))) for page in pages]
 
 
-@pytest.fixture(scope="module")
-def live(tmp_path_factory):
-    found = LiveCluster(str(tmp_path_factory.mktemp("storage")), nodes=1)
-    yield found
-    found.stop()
-
-
 def run(text: str, live: LiveCluster, folder: Path, name: str) -> str:
     """What a program prints, as a user runs it: on the Ray cluster that is there, with a storage of its own."""
     path = folder / f"{name}.py"

@@ -18,16 +18,9 @@ from ray_durable.errors import (
     OptionError,
 )
 from tests.cluster import jobs
-from tests.cluster.live import LiveCluster, until
+from tests.cluster.live import until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
-
-
-@pytest.fixture(scope="module")
-def live(tmp_path_factory):
-    found = LiveCluster(str(tmp_path_factory.mktemp("storage")), nodes=1)
-    yield found
-    found.stop()
 
 
 def test_tasks_actors_and_durable_calls_suspend_and_return(live):

@@ -8,16 +8,8 @@ import ray
 import ray_durable
 from ray_durable.errors import CoroutineCancelledError
 from tests.cluster import inside_jobs, jobs
-from tests.cluster.live import LiveCluster
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
-
-
-@pytest.fixture(scope="module")
-def live(tmp_path_factory):
-    found = LiveCluster(str(tmp_path_factory.mktemp("storage")), nodes=0)
-    yield found
-    found.stop()
 
 
 def test_the_result_of_one_is_the_argument_of_another(live):
