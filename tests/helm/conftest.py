@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,7 @@ import pytest
 import yaml
 
 from tests.helm.helms import CHART, ROOT, Helm, NoHelm, find
-from tests.helm.image import base_image, build, locked
+from tests.helm.image import base_image, build, locked, no_namespaces
 from tests.helm.schemas import Manifest, manifests
 
 CI_VALUES = sorted((CHART / "ci").glob("*-values.yaml"))
@@ -65,8 +63,8 @@ def rendered() -> Callable[[Path], list[Manifest]]:
 @pytest.fixture(scope="session")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The image, made by the Dockerfile's own steps; the directory holds its wheel."""
-    if sys.platform != "linux" or os.geteuid() != 0 or not shutil.which("unshare"):
-        pytest.skip("the Dockerfile's steps run in Linux mount namespaces, which takes root and unshare")
+    if (reason := no_namespaces(tmp_path_factory.mktemp("overlay"))) is not None:
+        pytest.skip(reason)
     wheels = tmp_path_factory.mktemp("wheels")
     with locked():
         base_image()

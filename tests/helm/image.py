@@ -151,6 +151,22 @@ def as_user(command: str) -> str:
     return shlex.join([*become, "/bin/sh", "-c", command])
 
 
+def no_namespaces(directory: Path) -> str | None:
+    """Why this machine's files cannot be overlaid in a namespace, tried in an empty directory; None if they can."""
+    if sys.platform != "linux" or os.geteuid() != 0 or not all(map(shutil.which, ("unshare", "nsenter", "setpriv"))):
+        return "the image and its pods run in namespaces of their own, which takes Linux, root, unshare and setpriv"
+    overlay = f"lowerdir=/,upperdir={directory}/upper,workdir={directory}/work"
+    script = [
+        f"mount -t tmpfs tmpfs {directory}",
+        f"mkdir {directory}/upper {directory}/work {directory}/root",
+        f"mount -t overlay overlay -o {overlay} {directory}/root",
+        "mount -t proc proc /proc",
+    ]
+    unshare = ["unshare", "--mount", "--net", "--pid", "--uts", "--fork", "sh", "-ec", "\n".join(script)]
+    tried = subprocess.run(unshare, capture_output=True, text=True, timeout=20, check=False)
+    return None if tried.returncode == 0 else f"this machine allows no namespaces with mounts: {tried.stderr.strip()}"
+
+
 def inside(commands: list[str], binds: Mapping[Path, Path] = MappingProxyType({}), *, timeout_s: float = 60) -> str:
     """Run commands in the image's files: the machine's, the image's Python at its place; changes elsewhere are lost."""
     stage = CACHE / f"stage.{os.getpid()}"

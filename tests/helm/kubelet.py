@@ -62,8 +62,8 @@ class Node:
     pods: list[RunningPod] = field(default_factory=list)
 
     def __enter__(self) -> Node:
-        if sys.platform != "linux" or os.geteuid() != 0 or not shutil.which("unshare") or not shutil.which("ip"):
-            raise NoNamespaces("pods are run in Linux namespaces, which takes root, unshare and ip")
+        if shutil.which("ip") is None:
+            raise NoNamespaces("pods get a network of their own, which takes ip (Debian: iproute2)")
         # The network lives as long as this process, which ends with ours.
         self.holder = subprocess.Popen(
             ["unshare", "--net", "--kill-child", "--fork", "sh", "-c", "echo ready; cat"],
@@ -71,12 +71,15 @@ class Node:
             stdout=subprocess.PIPE,
         )
         assert self.holder.stdout is not None
-        if self.holder.stdout.readline() != b"ready\n":
-            raise NoNamespaces("this machine allows no network namespaces")
-        self.ip("link set lo up")
-        self.ip("link add pods type bridge")
-        self.ip(f"addr add {BRIDGE}/16 dev pods")
-        self.ip("link set pods up")
+        try:
+            if self.holder.stdout.readline() != b"ready\n":
+                raise NoNamespaces("this machine allows no network namespaces")
+            for words in ("link set lo up", "link add pods type bridge", f"addr add {BRIDGE}/16 dev pods"):
+                self.ip(words)
+            self.ip("link set pods up")
+        except subprocess.CalledProcessError as error:
+            self.__exit__()
+            raise NoNamespaces(f"this machine allows no bridge for pods: {error.stderr.strip()}") from None
         return self
 
     def __exit__(self, *raised: object) -> None:
