@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from ray_durable.checkpoint.compaction import Policy
 from ray_durable.checkpoint.janitor import Janitor
@@ -19,18 +19,26 @@ LOOK_EVERY_S = 1.0
 
 
 async def keep_small(
-    log: Log, settings: Settings, event_log: EventLog, released: Callable[[], Mapping[str, int]] = dict
+    log: Log, settings: Settings, event_log: EventLog, released: Callable[[], dict[str, int]] = dict
 ) -> None:
-    """Compact `log` for as long as it lives. `released`: coroutines that moved away and are adopted there, with the
-    epoch at which they did. A failing store only postpones it; the log's own end ends it."""
-    janitor = Janitor(log, Policy(retention_s=settings.retention_s), released)
+    """Compact `log` for as long as it lives. `released`: coroutines that were sent away and are adopted there, with the
+    epoch at which they are; what the log has forgotten is taken out of it. A failing store only postpones it; the log's
+    own end ends it."""
+    janitor = Janitor(log, Policy(retention_s=settings.retention_s))
     pool = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="janitor")
     loop = asyncio.get_running_loop()
     while log.error is None:
         await asyncio.sleep(LOOK_EVERY_S)
         try:
-            if janitor.is_due():
-                await loop.run_in_executor(pool, janitor.compact)
+            if not janitor.is_due():
+                continue
+            current = released()
+            known = dict(current)  # the loop's, as this thread may not look at what changes in that one
+            janitor.released = known.copy
+            await loop.run_in_executor(pool, janitor.compact)
+            for id, epoch in known.items():
+                if current.get(id) == epoch:
+                    del current[id]
         except (FencedError, LogStoppedError):
             return
         except StoreError as error:

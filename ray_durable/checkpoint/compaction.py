@@ -12,11 +12,14 @@ from zlib import crc32
 
 from ray_durable.checkpoint.record import TERMINAL, Kind
 from ray_durable.checkpoint.recovery import Fold, Found
+from ray_durable.checkpoint.references import find_references
 
-__all__ = ["Keeping", "Policy", "is_due", "partition_of", "partitions_for", "retire", "survivors"]
+__all__ = ["OVER", "Keeping", "Policy", "is_due", "partition_of", "partitions_for", "retire", "survivors"]
 
 PARTITION_BYTES = 1 << 20
 PARTITIONS_MAX = 16
+OVER = 1 << 62
+"""In the place of an epoch: the coroutine has ended, wherever it was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +97,8 @@ def expired(fold: Fold, policy: Policy, now_ms: int, partitions: int = 1) -> set
 
 
 def survivors(fold: Fold, id: str, policy: Policy, now_ms: int, over: set[str], released: Mapping[str, int]) -> Keeping:
-    """What stays of one coroutine. `over`: those whose retention is over; `released`: coroutines that moved away at
-    that epoch and are known to have been adopted there, so that nothing here is needed."""
+    """What stays of one coroutine. `over`: those whose retention is over; `released`: coroutines that were sent
+    away at that epoch, or before, and are known to have been adopted there: nothing here is needed but chunks."""
     newest = fold.newest
     tombstone = newest[Kind.TOMBSTONE].get(id)
     if tombstone is not None:
@@ -107,9 +110,11 @@ def survivors(fold: Fold, id: str, policy: Policy, now_ms: int, over: set[str], 
         if id in over:
             return Keeping([], archive=end)
         return Keeping([*history, end, *fold.unconsumed(id, Kind.ITEM), *some(newest[Kind.ADMITTED].get(id))])
-    moved = newest[Kind.MOVED].get(id)
-    if moved is not None and released.get(id, -1) >= moved[0]:
-        return Keeping([])
+    if is_released(newest, id, released):
+        moved = newest[Kind.MOVED].get(id)
+        if moved is None or released[id] >= OVER or not refers(moved):
+            return Keeping([])
+        return Keeping([*fold.holds.get(id, ()), moved])  # its adopter may need our chunks until it has ended
     kept = [
         *history,
         *(found for kind in KEPT_NEWEST for found in some(newest[kind].get(id))),
@@ -120,6 +125,20 @@ def survivors(fold: Fold, id: str, policy: Policy, now_ms: int, over: set[str], 
     return Keeping(list({(each[2].name, each[3]): each for each in kept}.values()))
 
 
+def is_released(newest: Mapping[int, Mapping[str, Found]], id: str, released: Mapping[str, int]) -> bool:
+    """Whether the last that the log says of a coroutine is that it goes elsewhere (it moved, or was placed), and there
+    it has been adopted. One that has come back since is here."""
+    away = max((newest[kind][id][0] for kind in SENT_AWAY if id in newest[kind]), default=None)
+    here = newest[Kind.ADOPTED].get(id)
+    return away is not None and released.get(id, -1) >= away and (here is None or here[0] < away)
+
+
+def refers(found: Found) -> bool:
+    """Whether a record's state has buffers in chunks."""
+    return bool(find_references(found[2].record(found[3]).state))
+
+
+SENT_AWAY = (Kind.MOVED, Kind.PLACED, Kind.ADMITTED)
 KEPT_NEWEST = (Kind.ADMITTED, Kind.PLACED, Kind.ADOPTED, Kind.CHECKPOINT, Kind.MOVED)
 
 

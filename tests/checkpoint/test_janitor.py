@@ -296,6 +296,25 @@ def test_tombstones_go_when_their_own_time_is_over(opened):
     assert recover(store, "w").coroutines == {}
 
 
+def test_one_that_has_come_back_to_its_log_is_not_taken_for_released(store, opened):
+    log = opened(store)
+    put(log, ("c", 1, 0, Kind.ADOPTED, b"a"), ("c", 2, 3, Kind.MOVED, b"m"), ("gone", 2, 3, Kind.MOVED, b"m"))
+    put(log, ("c", 3, 3, Kind.ADOPTED, b"back"), ("c", 3, 4, C, b"newest"))
+    Janitor(log, FOREVER, released=lambda: {"c": 2, "gone": 2}).compact()
+    found = recover(store, "w").coroutines
+    assert found["c"].latest.state == b"newest"
+    assert found["c"].live
+    assert "gone" not in found
+
+
+def test_an_admission_goes_once_it_is_adopted_where_it_was_placed_last(store, opened):
+    log = opened(store)
+    put(log, ("early", 1, 0, Kind.ADMITTED, b"e"), ("early", 1, 0, Kind.PLACED, b"h1"))
+    put(log, ("again", 1, 0, Kind.ADMITTED, b"g"), ("again", 2, 0, Kind.PLACED, b"h2"))
+    Janitor(log, FOREVER, released=lambda: {"early": 1, "again": 1}).compact()
+    assert set(recover(store, "w").coroutines) == {"again"}
+
+
 def test_what_was_adopted_elsewhere_goes_once_that_is_known(opened):
     store = MemoryStore()
     log = opened(store)
