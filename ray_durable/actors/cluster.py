@@ -6,6 +6,7 @@ only what Ray documents.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -23,21 +24,24 @@ __all__ = [
     "log_directory",
     "nodes",
     "on_completed",
+    "raylet_answers",
     "raylet_is_alive",
     "this_address",
     "this_node_id",
     "watch_calls",
 ]
 
+PROBE_S = 0.5
 RAYLET_PID = os.getppid()  # a worker is its raylet's child, and is given to another process when that dies
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One Ray node. `resources` are its totals."""
+    """One Ray node. `port` is its raylet's; `resources` are its totals."""
 
     id: str
     address: str
+    port: int
     alive: bool
     is_head: bool
     resources: dict[str, float] = field(default_factory=dict)
@@ -50,6 +54,7 @@ def nodes() -> list[Node]:
         Node(
             id=found["NodeID"],
             address=found["NodeManagerAddress"],
+            port=found["NodeManagerPort"],
             alive=found["Alive"],
             is_head="node:__internal_head__" in found.get("Resources", {}),
             resources=dict(found.get("Resources", {})),
@@ -118,6 +123,16 @@ def raylet_is_alive() -> bool:
 
     A worker notices its raylet's death by itself only after 12 s and more; its parent's pid changes at once."""
     return os.getppid() == RAYLET_PID
+
+
+async def raylet_answers(node: Node) -> bool:
+    """Whether a node's raylet takes a connection. Ray itself lists a killed one as alive for 13 s more."""
+    try:
+        _, writer = await asyncio.wait_for(asyncio.open_connection(node.address, node.port), PROBE_S)
+    except OSError:  # TimeoutError too
+        return False
+    writer.close()
+    return True
 
 
 def on_completed(ref: Any, done: Callable[[Any, BaseException | None], None]) -> None:

@@ -236,8 +236,7 @@ class Fleet:
                 await self.greet(record)
             self.on_ready(record)
             while record.state != "dead":
-                released, record.released = record.released, {}
-                report = await record.handle.report.remote(self.term, seen, released)
+                report = await self.ask_report(record, seen)
                 for finished in report["finished"]:
                     self.on_finished(finished)
                 seen = report["seen"]
@@ -255,6 +254,19 @@ class Fleet:
             self.ended(record, error)
             record.call_failed = True
             self.on_change()
+
+    async def ask_report(self, record: HostRecord, seen: int) -> dict[str, Any]:
+        """A host's report, beyond what we have seen. A broken connection to a host that is heard is made anew."""
+        while True:
+            released, record.released = record.released, {}
+            try:
+                report: dict[str, Any] = await record.handle.report.remote(self.term, seen, released)
+                return report
+            except ray.exceptions.ActorUnavailableError as error:  # a second after the connection broke
+                if self.clock.monotonic() - self.last_heard(record) > self.settings.silence_s / 2:
+                    raise
+                record.released = {**released, **record.released}
+                self.log.warning("connection_lost", host=record.incarnation, error=str(error))
 
     def ended(self, record: HostRecord, error: Exception) -> None:
         """A host's call has failed: unless we ended it, its place is given a pause if it had only just begun."""

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from ray_durable.actors import cluster
 from ray_durable.actors.facts import facts_in, finished_in, transfer_from
 from ray_durable.actors.fleet import HostRecord
 from ray_durable.actors.ledger import Entry
@@ -40,7 +41,7 @@ async def take_over(leader: Leader, record: HostRecord, sign: str, reason: str) 
     leader.events.add(
         "detected", host=incarnation, node=record.node, sign=sign, coroutines=leader.ledger.load(incarnation)
     )
-    sealed = await seal_log(leader, incarnation)
+    sealed, reason = await asyncio.gather(seal_log(leader, incarnation), with_its_node(leader, record, reason))
     leader.fleet.kill(record)
     sealed_at = leader.clock.monotonic()
     heard = leader.fleet.last_heard(record)
@@ -56,6 +57,14 @@ async def take_over(leader: Leader, record: HostRecord, sign: str, reason: str) 
     carry_out(leader, sealed, reason, settled)
     leader.fleet.hosts.pop(incarnation, None)
     await leader.place_waiting()
+
+
+async def with_its_node(leader: Leader, record: HostRecord, reason: str) -> str:
+    """`reason`, or that the host's whole node has died, which its raylet shows long before Ray says so."""
+    node = leader.fleet.nodes.get(record.node)
+    if reason not in ("host_died", "host_hung") or node is None or await cluster.raylet_answers(node):
+        return reason
+    return "node_died"
 
 
 async def seal_log(leader: Leader, writer: str) -> Sealed:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import subprocess
 import time
 
 import psutil
@@ -49,6 +51,9 @@ def test_a_killed_nodes_coroutines_all_run_again_within_three_seconds(live, tmp_
     print(f"SIGKILL of a node → all of its {host['coroutines']} coroutines running again: {took:.2f} s")
     check(refs, tmp_path)
     assert took < 3.0
+    migrations = live.status()["migrations"]
+    assert "host_died" not in migrations, "the node's death is told from its host's, before Ray knows of it"
+    assert migrations["node_died"] > 0
     live.add_node()
 
 
@@ -63,6 +68,28 @@ def test_a_killed_host_process_is_replaced_and_loses_nothing(live, tmp_path):
     check(refs, tmp_path)
     until(lambda: live.hosts().get(node.node_id, host)["host"] != host["host"], 30, "a new host on the node")
     assert took < 3.0
+    assert live.status()["migrations"]["host_died"] > 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("ss") is None, reason="breaking a connection takes root and ss")
+def test_a_broken_connection_to_a_host_is_not_its_death(live, tmp_path):
+    live.until_hosts(3)
+    refs = start(30, tmp_path)
+    _, host = live.worker_with_coroutines(5)
+    listening = [c.laddr.port for c in psutil.Process(host["pid"]).net_connections("tcp") if c.status == "LISTEN"]
+    controller = psutil.Process(live.status()["pid"])
+    held = [c.laddr.port for c in controller.net_connections("tcp") if c.raddr and c.raddr.port in listening]
+    assert held, "the controller is connected to the host"
+    for port in held:
+        subprocess.run(
+            ["ss", "--kill", "state", "connected", "sport", "=", f":{port}"], capture_output=True, check=True
+        )
+    left = {c.laddr.port for c in controller.net_connections("tcp")} & set(held)
+    if left:
+        pytest.skip("this kernel breaks no connections")
+    check(refs, tmp_path)
+    assert live.hosts()[host["node"]]["pid"] == host["pid"]
+    assert not live.events("detected", host["host"])
 
 
 def test_a_stopped_node_is_taken_over_and_commits_nothing_when_it_goes_on(live, tmp_path):
