@@ -40,7 +40,7 @@ class Mover:
             if MARK in state:
                 for found in find_references(state):
                     if found.writer == self.log.writer:
-                        self.references[found.digest] = found
+                        self.references[found.pack()] = found  # one buffer may lie in several packs
 
     def move(self) -> str:
         """Copy what is live in the retiring packs into a new pack, which is durable on return. The relocations for the

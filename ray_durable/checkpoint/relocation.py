@@ -53,7 +53,8 @@ class Relocations:
                     out.append((offset, new.length, new.pack, new.offset))
                     offset += new.length
             runs[pack] = out
-        runs.update(later.runs)
+        for pack, new_runs in later.runs.items():  # a pack may be emptied twice: a failing store cut the first short
+            runs[pack] = sorted([*runs.get(pack, []), *new_runs])
         return Relocations(runs)
 
     def only(self, packs: Iterable[int]) -> Relocations:

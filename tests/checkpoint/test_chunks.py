@@ -161,6 +161,15 @@ def test_what_is_forgotten_is_stored_again(chunks):
     assert [pack for pack, _ in Reference.unpack(reference).packs] == [1]
 
 
+def test_a_pack_that_is_emptied_twice_keeps_what_is_known_of_its_pages():
+    once = Relocations({1: [(0, 300, 3, 0)]})
+    assert once.moved_on(Relocations({1: [], 0: []})).runs == {0: [], 1: [(0, 300, 3, 0)]}
+    assert once.moved_on(Relocations({1: [(300, 10, 4, 0)], 3: [(0, 300, 4, 10)]})).runs[1] == [
+        (0, 300, 4, 10),
+        (300, 10, 4, 0),
+    ]
+
+
 def test_relocated_pages_are_followed():
     first = Relocations({1: [(0, 100, 5, 1000), (300, 50, 5, 1100)]})
     assert first.follow([Extent(1, 10, 20), Extent(2, 0, 5), Extent(1, 300, 50)]) == [
