@@ -103,23 +103,25 @@ class Janitor:
         LogStoppedError when the log ends meanwhile (nothing is lost then), StoreError, DamagedError."""
         log = self.log
         cut = log.progress.durable
-        before = self.base_bytes + log.tail(self.base.number)[0]
+        tail_bytes, _ = log.tail(self.base.number)
+        before = self.base_bytes + tail_bytes
         tail = self.read([segment_name(log.writer, n) for n in range(self.base.number, cut)])
         # Packs found wanting last time: by now, every state that refers to them has long been appended.
         mover = Mover(log, Relocations.unpack(self.base.relocated), set(self.retiring))
-        partitions = max(self.partitions, partitions_for(before))
+        fresh = Fold(tail)
+        share_live = len(fresh) / max(1, sum(map(len, tail)))
+        partitions = max(self.partitions, partitions_for(self.base_bytes + int(share_live * tail_bytes)))
         now_ms = int(log.clock.now() * 1000)
         archived: list[ArchiveRow] = []
         old_parts = [part for parts in self.parts.values() for part in parts]
         if partitions != self.partitions:
-            self.rewrite(
-                range(partitions), partitions, self.fold(tail, self.read_parts(old_parts)), cut, now_ms, mover, archived
-            )
+            fold = Fold(self.read_parts(old_parts)).merge(fresh)
+            self.rewrite(range(partitions), partitions, fold, cut, now_ms, mover, archived)
             self.finish(cut, old_parts, mover, archived, partitions)
         else:
-            for each in range(partitions):
+            for each, its_fresh in enumerate(fresh.split(partitions, lambda id: partition_of(id, partitions))):
                 old = self.parts.get(each, [])
-                fold = self.fold(tail, self.read_parts(old), (each, partitions))
+                fold = Fold(self.read_parts(old)).merge(its_fresh)
                 self.rewrite([each], partitions, fold, cut, now_ms, mover, archived)
                 last = each == partitions - 1
                 self.finish(cut if last else self.base.number, old, mover if last else None, archived, partitions)
@@ -143,14 +145,6 @@ class Janitor:
 
     def read_parts(self, parts: Iterable[Part]) -> list[Segment]:
         return self.read([part_name(self.log.writer, part.name) for part in parts])
-
-    def fold(self, tail: list[Segment], parts: list[Segment], only: tuple[int, int] | None = None) -> Fold:
-        fold = Fold()
-        for segment in parts:
-            fold.add(segment)
-        for segment in tail:
-            fold.add(segment, None if only is None else lambda id: partition_of(id, only[1]) == only[0])
-        return fold
 
     # -- writing
 

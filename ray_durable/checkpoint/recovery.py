@@ -7,7 +7,7 @@ stay until a checkpoint's marks have consumed them (rule 5). What is damaged is 
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sized
 from dataclasses import dataclass, field
 
 from ray_durable.checkpoint.fencing import Seal
@@ -82,20 +82,28 @@ class Recovery:
 class Fold:
     """The newest of everything, record by record. Adding a segment twice changes nothing."""
 
-    def __init__(self) -> None:
+    def __init__(self, segments: Iterable[Segment] = ()) -> None:
         self.newest: dict[int, dict[str, Found]] = {int(kind): {} for kind in Kind}
         self.numbered: dict[int, dict[str, dict[int, Found]]] = {Kind.EVENT: {}, Kind.ITEM: {}}
         self.consumed: dict[str, tuple[int, int]] = {}
         self.holds: dict[str, list[Found]] = {}
         self.history: dict[str, dict[tuple[int, int], Found]] = {}
         """Checkpoints that are kept though there are newer ones."""
+        for segment in segments:
+            self.add(segment)
 
-    def add(self, segment: Segment, only: Callable[[str], bool] | None = None) -> None:
-        """Take a segment in; `only`: records of these coroutines."""
+    def __len__(self) -> int:
+        """How many records say something that no other has made needless, about."""
+        several: list[Mapping[str, Sized]] = [*self.numbered.values(), self.holds, self.history]
+        return sum(map(len, self.newest.values())) + sum(len(found) for each in several for found in each.values())
+
+    def add(self, segment: Segment) -> None:
+        """Take a segment in."""
+        if segment.is_plain():  # most are, and most of a log is in them
+            self.add_newest(self.newest[Kind.CHECKPOINT], segment)
+            return
         rows = zip(segment.coroutines, segment.epochs, segment.seqs, segment.kinds, segment.consumed, strict=True)
         for row, (coroutine, epoch, seq, kind, consumed) in enumerate(rows):
-            if only is not None and not only(coroutine):
-                continue
             if kind == Kind.EVENT or kind == Kind.ITEM:
                 self.numbered[kind].setdefault(coroutine, {}).setdefault(seq, (epoch, seq, segment, row))
                 continue
@@ -104,16 +112,57 @@ class Fold:
                 continue
             if kind == Kind.MARK:
                 continue
-            newest = self.newest[kind]
-            known = newest.get(coroutine)
-            if known is None or epoch > known[0] or (epoch == known[0] and seq >= known[1]):
-                newest[coroutine] = (epoch, seq, segment, row)
+            keep_newest(self.newest[kind], coroutine, (epoch, seq, segment, row))
             if segment.codecs[row] & Codec.KEPT:
                 self.history.setdefault(coroutine, {})[epoch, seq] = (epoch, seq, segment, row)
             if consumed:
                 marks = Consumed.unpack(consumed)
-                events, read = self.consumed.get(coroutine, (0, 0))
-                self.consumed[coroutine] = max(events, marks.events), max(read, marks.read)
+                self.consume(coroutine, marks.events, marks.read)
+
+    def add_newest(self, newest: dict[str, Found], segment: Segment) -> None:
+        """`keep_newest` for every row of a segment that holds nothing but checkpoints."""
+        rows = zip(segment.coroutines, segment.epochs, segment.seqs, strict=True)
+        for row, (coroutine, epoch, seq) in enumerate(rows):
+            known = newest.get(coroutine)
+            if known is None or epoch > known[0] or (epoch == known[0] and seq >= known[1]):
+                newest[coroutine] = (epoch, seq, segment, row)
+
+    def consume(self, coroutine: str, events: int, read: int) -> None:
+        known = self.consumed.get(coroutine, (0, 0))
+        self.consumed[coroutine] = max(known[0], events), max(known[1], read)
+
+    def merge(self, later: Fold) -> Fold:
+        """Take in what was folded of the segments after these; returns this one."""
+        for kind, newest in later.newest.items():
+            for id, found in newest.items():
+                keep_newest(self.newest[kind], id, found)
+        for kind, numbered in later.numbered.items():
+            for id, below in numbered.items():
+                self.numbered[kind][id] = below | self.numbered[kind].get(id, {})
+        for id, (events, read) in later.consumed.items():
+            self.consume(id, events, read)
+        for id, holds in later.holds.items():
+            self.holds[id] = self.holds.get(id, []) + holds
+        for id, history in later.history.items():
+            self.history[id] = self.history.get(id, {}) | history
+        return self
+
+    def split(self, count: int, which: Callable[[str], int]) -> list[Fold]:
+        """The same as `count` folds, each of the coroutines that `which` gives its number."""
+        folds = [Fold() for _ in range(count)]
+        for kind, newest in self.newest.items():
+            for id, found in newest.items():
+                folds[which(id)].newest[kind][id] = found
+        for kind, numbered in self.numbered.items():
+            for id, below in numbered.items():
+                folds[which(id)].numbered[kind][id] = below
+        for id in self.consumed:
+            folds[which(id)].consumed[id] = self.consumed[id]
+        for id in self.holds:
+            folds[which(id)].holds[id] = self.holds[id]
+        for id in self.history:
+            folds[which(id)].history[id] = self.history[id]
+        return folds
 
     def ids(self) -> dict[str, None]:
         ids: dict[str, None] = {}
@@ -168,6 +217,13 @@ class Fold:
         return result
 
 
+def keep_newest(newest: dict[str, Found], id: str, found: Found) -> None:
+    """Of equals, the later one counts."""
+    known = newest.get(id)
+    if known is None or found[:2] >= known[:2]:
+        newest[id] = found
+
+
 def read(found: Found | None, damage: list[DamagedError]) -> Record | None:
     if found is None:
         return None
@@ -195,9 +251,7 @@ def newer(*found: Found | None) -> Found | None:
 
 
 def fold_reading(reading: Reading) -> Recovery:
-    fold = Fold()
-    for segment in reading.segments:
-        fold.add(segment)
+    fold = Fold(reading.segments)
     damage = list(reading.damage)
     coroutines = fold.coroutines(damage)
     return Recovery(

@@ -23,7 +23,7 @@ from blake3 import blake3
 from ray_durable.checkpoint.footer import NO_SCHEMA, VERSION, Footer, Form, unwrap, wrap
 from ray_durable.checkpoint.keys import NO_KEYS, Keys
 from ray_durable.checkpoint.names import segment_name
-from ray_durable.checkpoint.record import Kind, Record
+from ray_durable.checkpoint.record import Codec, Kind, Record
 from ray_durable.errors import DamagedError
 
 COMPRESS_FROM_BYTES = 40_000
@@ -133,6 +133,14 @@ class Segment:
     def __len__(self) -> int:
         return len(self.coroutines)
 
+    def is_plain(self) -> bool:
+        """Whether it holds nothing but checkpoints that only the newest of each coroutine counts of."""
+        return (
+            self.kinds.count(Kind.CHECKPOINT) == len(self)
+            and not any(self.consumed)
+            and not any(codec & Codec.KEPT for codec in set(self.codecs))
+        )
+
     def state(self, row: int) -> bytes:
         """Raises: DamagedError."""
         state: bytes = self.states[row].as_py()
@@ -169,25 +177,39 @@ def from_body(name: str, footer: Footer, body: memoryview, size: int) -> Segment
         batch = read_batch(footer, pa.py_buffer(body))
         batch.validate(full=True)
         columns = dict(zip(batch.schema.names, batch.columns, strict=True))
-        kinds = columns["kind"].to_pylist()
-        if not KINDS.issuperset(kinds) or any(column.null_count for column in batch.columns):
+        if any(column.null_count for column in batch.columns):
+            raise DamagedError("read", name, "it holds records of no known kind", 0)
+        kinds = numbers_of(columns["kind"])
+        if not KINDS.issuperset(kinds):
             raise DamagedError("read", name, "it holds records of no known kind", 0)
         return Segment(
             name,
             footer,
             size,
             columns["coroutine"].to_pylist(),
-            columns["epoch"].to_pylist(),
-            columns["seq"].to_pylist(),
+            numbers_of(columns["epoch"]),
+            numbers_of(columns["seq"]),
             kinds,
-            columns["codec"].to_pylist(),
-            columns["checksum"].to_pylist(),
+            numbers_of(columns["codec"]),
+            numbers_of(columns["checksum"]),
             columns["consumed"].to_pylist(),
-            columns["time_ms"].to_pylist() if "time_ms" in columns else [footer.time_ms] * len(kinds),
+            numbers_of(columns["time_ms"]) if "time_ms" in columns else [footer.time_ms] * len(kinds),
             columns["state"],
         )
     except (pa.ArrowException, StopIteration, UnicodeDecodeError, OSError) as error:
         raise DamagedError("read", name, f"its Arrow data cannot be read ({error})", 0) from error
+
+
+ARRAY_TYPES = {pa.int64(): "q", pa.uint32(): "I", pa.uint8(): "B"}
+
+
+def numbers_of(column: Any) -> list[int]:
+    """A validated column of numbers without nulls; `to_pylist` takes ten times as long."""
+    if not len(column):
+        return []
+    width = column.type.bit_width // 8
+    values = memoryview(column.buffers()[1])[width * column.offset : width * (column.offset + len(column))]
+    return array(ARRAY_TYPES[column.type], values.tobytes()).tolist()
 
 
 def read_batch(footer: Footer, body: Any) -> Any:
