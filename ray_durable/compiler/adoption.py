@@ -15,18 +15,17 @@ from typing import Any
 from ray_durable.compiler.capture import not_started, parts
 from ray_durable.compiler.frame import NOT_STARTED, Frame
 from ray_durable.compiler.restore import start_again
-from ray_durable.compiler.unit import Unit
+from ray_durable.compiler.unit import CO_ITERABLE_COROUTINE, Unit, unit_of
 from ray_durable.errors import CompileError
 
-UNITS_OF: dict[int, tuple[CodeType, Unit | None]] = {}  # by id of the native code
+UNITS_OF: dict[object, tuple[CodeType, Unit | None]] = {}  # by id of the native code, or itself where it is a copy
 RETURN_GENERATOR = dis.opmap["RETURN_GENERATOR"]
-CO_ITERABLE_COROUTINE = 0x100
 
 
 def adopted(native: Any) -> Any:
     """The durable equivalent of `native` if that is un-started and has source; else `native`."""
     frame, code, running, _ = parts(native)
-    if frame is None or running or is_suspended(native, frame, code):
+    if frame is None or running or is_suspended(native, frame, code) or unit_of(code) is not None:
         return native
     unit = unit_for(code, native)
     if unit is None:
@@ -60,17 +59,18 @@ def let_go(native: Any) -> None:
 
 def unit_for(code: CodeType, native: Any) -> Unit | None:
     """The unit of an undecorated function's code, compiled on first use."""
-    known = UNITS_OF.get(id(code))
+    awaitable = code.co_flags & CO_ITERABLE_COROUTINE  # `types.coroutine` copies the code each time it is applied
+    key: object = (code.co_filename, code) if awaitable else id(code)
+    known = UNITS_OF.get(key)
     if known is None:
-        known = UNITS_OF[id(code)] = (code, compiled(code, native))
-    return known[1]
+        known = UNITS_OF[key] = (code, compiled(code, native))
+    unit = known[1]
+    return unit.awaitable() if unit is not None and awaitable else unit
 
 
 def compiled(code: CodeType, native: Any) -> Unit | None:
     from ray_durable.compiler.pipeline import compile_function
 
-    if code.co_flags & CO_ITERABLE_COROUTINE:
-        return None
     function = next((each for each in gc.get_referents(native) if type(each) is FunctionType), None)
     if function is None or function.__code__ is not code:
         return None

@@ -10,7 +10,7 @@ from typing import Any
 
 from ray_durable.compiler.frame import FINISHED, NOT_STARTED, UNBOUND, EvaluateAgain, ForeignIterator, Frame
 from ray_durable.compiler.replacements import COROUTINE_WRAPPER, Awaited
-from ray_durable.compiler.support import closing, forward_iterator
+from ray_durable.compiler.support import closing, forward_iterator, is_awaitable
 from ray_durable.compiler.unit import Unit, unit_of
 from ray_durable.errors import CaptureError
 
@@ -145,7 +145,7 @@ def link(outer: Frame, inner: Any) -> Any:
     if kind is GeneratorType and inner.gi_code is FORWARD:
         outer.delegate = ForeignIterator(inner.gi_frame.f_locals["iterator"])
     elif kind in (GeneratorType, CoroutineType) and unit_of(parts(inner)[1]) is not None:
-        outer.via = "await" if awaiting and kind is GeneratorType else ""
+        outer.via = "await" if awaiting and kind is GeneratorType and not is_awaitable(inner) else ""
         return inner
     elif awaiting:
         outer.delegate = EvaluateAgain(kind.__qualname__)

@@ -90,6 +90,8 @@ class Code:
 
     def unit(self, mode: str, path: tuple[int, ...]) -> Unit:
         """The unit at `path` (nested functions by their order) of the function as compiled for `mode`."""
+        if mode == "awaitable":
+            return self.unit("native", path).awaitable()
         found = self.units.get((mode, path))
         if found is None:
             root = root_unit(self.source, mode)

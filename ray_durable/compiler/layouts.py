@@ -16,7 +16,8 @@ from ray_durable.compiler.capture import CLOSING, FORWARD, STEPS, parts
 from ray_durable.compiler.frame import UNBOUND
 from ray_durable.compiler.iterators import decode
 from ray_durable.compiler.replacements import Awaited
-from ray_durable.compiler.unit import UNITS, Unit
+from ray_durable.compiler.support import is_awaitable
+from ray_durable.compiler.unit import Unit, unit_of
 from ray_durable.errors import CannotPickleError, RestoreError
 
 
@@ -143,8 +144,11 @@ LAYOUTS: dict[int, Layout] = {}  # by id of a code object, fresh or resume
 def layout_of(code: types.CodeType) -> Layout | None:
     """The layout of a body; None for code that is not durable."""
     found = LAYOUTS.get(id(code))
-    if found is None and (unit := UNITS.get(id(code))) is not None:
-        found = LAYOUTS[id(code)] = Layout(unit, code is not unit.code)
+    if found is None and (unit := unit_of(code)) is not None:
+        own = unit.resume_code if code is unit.resume_code else unit.code  # not a copy, whose id is soon another's
+        found = LAYOUTS.get(id(own))
+        if found is None:
+            found = LAYOUTS[id(own)] = Layout(unit, own is not unit.code)
     return found
 
 
@@ -162,10 +166,10 @@ def delegate_of(outer: Any, inner: Any) -> tuple[Any, Any]:
     if kind is types.GeneratorType:
         if inner.gi_code is FORWARD:
             return "foreign", inner.gi_frame.f_locals["iterator"]
-        if id(inner.gi_code) in UNITS:
-            return ("await" if is_awaiting(outer) else ""), inner
+        if unit_of(inner.gi_code) is not None:
+            return ("await" if is_awaiting(outer) and not is_awaitable(inner) else ""), inner
     elif kind is types.CoroutineType:
-        if id(inner.cr_code) in UNITS:
+        if unit_of(inner.cr_code) is not None:
             return "", inner
         if inner.cr_code is CLOSING:
             return ("aclose", step_of(inner.cr_await)[1])
@@ -199,7 +203,7 @@ def step_of(step: Any) -> tuple[Any, Any]:
         if not found:
             return "again", None
         step = found[0]
-    return (form, step) if id(step.ag_code) in UNITS else ("again", None)
+    return (form, step) if unit_of(step.ag_code) is not None else ("again", None)
 
 
 def is_async_generator(obj: Any) -> bool:

@@ -18,7 +18,7 @@ from ray_durable.compiler.frame import NOT_STARTED, Frame
 from ray_durable.compiler.layouts import Layout, layout_of
 from ray_durable.compiler.replacements import Awaited
 from ray_durable.compiler.restore import assemble, contents, prime
-from ray_durable.compiler.support import closing, forward_iterator
+from ray_durable.compiler.support import closing, forward_iterator, is_awaitable
 from ray_durable.compiler.upgrading import Upgrading
 from ray_durable.errors import RestoreError
 
@@ -61,7 +61,7 @@ def maker_of(code: Any, suffix: str = "") -> Maker:
     return layout, code.globals, None if body.co_freevars else types.FunctionType(body, code.globals, unit.name)
 
 
-MODES = {"": "native", "n": "native", "t": "twin", "l": "looping"}
+MODES = {"": "native", "n": "native", "t": "twin", "l": "looping", "a": "awaitable"}
 
 
 def function_of(reference: tuple[Any, ...]) -> tuple[Layout, Any, tuple[Any, ...], tuple[Any, ...]]:
@@ -188,7 +188,7 @@ def is_not_started(inner: Any) -> bool:
 def followed(inner: Any) -> Any:
     """A delegate that stands at its yield point already, as it was pickled before the frame that delegates to it."""
     if isinstance(inner, types.GeneratorType):
-        return forward_iterator(inner)
+        return Awaited(forward_iterator(inner)) if is_awaitable(inner) else forward_iterator(inner)
     return Awaited(forward_iterator(inner.__await__()))
 
 

@@ -147,6 +147,8 @@ def ready(awaitable: Any) -> Any:
     kind = type(awaitable)
     if kind is CoroutineType:
         return awaitable if id(awaitable.cr_code) in UNITS else adopt(awaitable)
+    if kind is GeneratorType:  # by `types.coroutine`
+        return awaitable if id(awaitable.gi_code) in UNITS else adopt(awaitable)
     adapt = AWAITS.get(kind)
     if adapt is not None:
         return adapt(awaitable)
@@ -166,6 +168,8 @@ class Awaited:
 
     def __await__(self) -> Any:
         return self.generator
+
+    __iter__ = __await__  # for a `yield from` under `types.coroutine`
 
 
 def adopt_steps(steps: Any) -> Any:
@@ -200,6 +204,8 @@ def delegate(source: Any) -> Any:
         return source if id(source.gi_code) in UNITS else adopt(source)
     if kind is AsyncGeneratorType:
         return source if id(source.ag_code) in UNITS else adopt(source)
+    if kind is CoroutineType:  # in a generator function under `types.coroutine`
+        return source if id(source.cr_code) in UNITS else adopt(source)
     return source
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Generator
 from functools import partial
-from types import AsyncGeneratorType, TracebackType
+from types import AsyncGeneratorType, CoroutineType, GeneratorType, TracebackType
 from typing import Any
 
 from ray_durable.compiler.backedges import DUE, back_edge, back_edge_async
@@ -23,6 +23,7 @@ from ray_durable.compiler.replacements import (
     suspending,
     suspending_async,
 )
+from ray_durable.compiler.unit import CO_ITERABLE_COROUTINE
 
 Saved = tuple[BaseException, Any, Any, Any, Any]
 
@@ -65,7 +66,7 @@ def forward_iterator(iterator: Any) -> Generator[Any, Any, Any]:
         try:
             sent = yield item
         except GeneratorExit:
-            getattr(iterator, "close", lambda: None)()
+            close_natively(iterator)
             raise
         except BaseException as error:
             throw = getattr(iterator, "throw", None)
@@ -80,6 +81,36 @@ def forward_iterator(iterator: Any) -> Generator[Any, Any, Any]:
             item = step()
         except StopIteration as stop:
             return stop.value
+
+
+class Delegate:
+    """Gives an iterator one more step, before its first, so that a generator stands in a `yield from` of it."""
+
+    __slots__ = ("iterator",)
+
+    def __init__(self, iterator: Any) -> None:
+        self.iterator = iterator
+
+    def __iter__(self) -> Delegate:
+        return self
+
+    def __next__(self) -> None:
+        return None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.iterator, name)
+
+
+def delegating(iterator: Any) -> Generator[Any, Any, Any]:
+    return (yield from Delegate(iterator))
+
+
+def close_natively(iterator: Any) -> None:
+    """What closing a generator does with the iterator that it delegates to: its `close` need not exist, and an error in
+    looking for it goes to `sys.unraisablehook`."""
+    standing = delegating(iterator)
+    next(standing)
+    standing.close()
 
 
 def forward_group(saved: Saved | None) -> None:
@@ -118,8 +149,28 @@ def async_iter(iterable: Any) -> Any:
 
 
 def next_of(iterator: Any) -> Any:
-    """The awaitable of an async iterator's next step."""
-    return type(iterator).__anext__(iterator)
+    """The awaitable of an async iterator's next step, `ready` to be awaited."""
+    kind = type(iterator)
+    if kind is AsyncGeneratorType:
+        return iterator.__anext__()
+    step = kind.__anext__(iterator)
+    try:
+        found = ready(step)
+        if type(found) is Awaited:
+            if not hasattr(type(found.generator), "__next__"):
+                raise TypeError(f"__await__() returned non-iterator of type '{type(found.generator).__name__}'")
+        elif not is_awaitable(found):
+            raise TypeError(f"object {type(found).__name__} can't be used in 'await' expression")
+    except BaseException as error:
+        raise TypeError(f"'async for' received an invalid object from __anext__: {type(step).__name__}") from error
+    return found
+
+
+def is_awaitable(value: Any) -> bool:
+    """Whether `await value` can begin: CPython looks for `__await__` on the type."""
+    if type(value) is GeneratorType:
+        return bool(value.gi_code.co_flags & CO_ITERABLE_COROUTINE)
+    return hasattr(type(value), "__await__")
 
 
 def enter_async(entered: Any) -> Any:
@@ -129,15 +180,22 @@ def enter_async(entered: Any) -> Any:
         if not hasattr(kind, name):
             message = f"'{kind.__name__}' object does not support the asynchronous context manager protocol"
             raise TypeError(message + (" (missed __aexit__ method)" if name == "__aexit__" else ""))
-    return kind.__aenter__(entered)
+    return from_manager(kind.__aenter__(entered), "__aenter__")
 
 
 def leave_async(entered: Any, error: BaseException | None) -> Any:
     """The awaitable of `__aexit__`."""
-    if error is None:
-        return type(entered).__aexit__(entered, None, None, None)
-    traceback: TracebackType | None = error.__traceback__
-    return type(entered).__aexit__(entered, type(error), error, traceback)
+    traceback: TracebackType | None = None if error is None else error.__traceback__
+    kind = None if error is None else type(error)
+    return from_manager(type(entered).__aexit__(entered, kind, error, traceback), "__aexit__")
+
+
+def from_manager(awaitable: Any, method: str) -> Any:
+    """What a method of an async manager gave; as natively, it is named in the error where that cannot be awaited."""
+    if type(awaitable) is not CoroutineType and not is_awaitable(awaitable):
+        message = f"'async with' received an object from {method} that does not implement __await__"
+        raise TypeError(f"{message}: {type(awaitable).__name__}")
+    return awaitable
 
 
 def users(variables: Any, prefix: str) -> Any:

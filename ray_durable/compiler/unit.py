@@ -10,12 +10,13 @@ Fields are filled in by `pipeline`; the resume body is compiled when a frame of 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import CodeType, FunctionType
 from typing import Any, Literal
 
 Kind = Literal["plain", "generator", "coroutine", "async_generator"]
-Mode = Literal["native", "twin", "looping"]  # looping: a twin that can be captured at the back-edges of its loops too
+Mode = Literal["native", "twin", "looping", "awaitable"]
+# looping: a twin that can be captured at back-edges of loops too; awaitable: native, and made so by `types.coroutine`
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,7 @@ class Unit:
     first_parameter: str | None = None  # the first parameter, where it lives in a cell and `super()` looks for it
     resume_code: CodeType | None = field(default=None, repr=False)
     build_resume: Callable[[], CodeType] | None = field(default=None, repr=False)
+    awaitable_form: Unit | None = field(default=None, repr=False)
 
     @property
     def module(self) -> str:
@@ -95,6 +97,15 @@ class Unit:
             self.resume_code = self.build_resume()
             register(self.resume_code, self)
         return self.resume_code
+
+    def awaitable(self) -> Unit:
+        """This generator function as `types.coroutine` leaves it: the same code, but for one flag."""
+        if self.awaitable_form is None:
+            code = awaitable_code(self.code)
+            resume = lambda: awaitable_code(self.resume())  # noqa: E731
+            self.awaitable_form = replace(self, mode="awaitable", code=code, resume_code=None, build_resume=resume)
+            register(code, self.awaitable_form)
+        return self.awaitable_form
 
 
 @dataclass(slots=True, eq=False)
@@ -134,13 +145,25 @@ class Compiled:
 
 
 UNITS: dict[int, Unit] = {}  # by id of a code object, which the unit keeps alive; hashing code objects costs 1 µs
+BY_CONSTANTS: dict[int, Unit] = {}  # by id of the tuple of its constants, which copies of a code object share
+CO_ITERABLE_COROUTINE = 0x100
 
 
 def register(code: CodeType, unit: Unit) -> None:
     """Let `unit_of(code)` find `unit`."""
     UNITS[id(code)] = unit
+    if unit.mode != "awaitable":
+        BY_CONSTANTS[id(code.co_consts)] = unit
 
 
 def unit_of(code: CodeType) -> Unit | None:
     """The unit whose fresh or resume body `code` is, or None for code that is not durable."""
-    return UNITS.get(id(code))
+    found = UNITS.get(id(code))
+    if found is None and code.co_flags & CO_ITERABLE_COROUTINE:  # `types.coroutine` gives a function a code of its own
+        native = BY_CONSTANTS.get(id(code.co_consts))
+        found = None if native is None else native.awaitable()
+    return found
+
+
+def awaitable_code(code: CodeType) -> CodeType:
+    return code.replace(co_flags=code.co_flags | CO_ITERABLE_COROUTINE)

@@ -12,6 +12,7 @@ Each function, and each suspension that could not be renewed, is counted in `COU
 from __future__ import annotations
 
 import collections
+import contextlib
 import functools
 import inspect
 import types
@@ -19,7 +20,9 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from functools import partial
 from typing import Any
 
-from ray_durable.compiler import capture, compiled_of, discard, durable, restore
+from ray_durable.compiler import capture, discard, durable, restore
+from ray_durable.compiler.discard import delegates_of
+from ray_durable.compiler.unit import unit_of
 from ray_durable.errors import CaptureError, CompileError
 
 CO_GENERATOR, CO_COROUTINE, CO_ASYNC_GENERATOR = 0x20, 0x80, 0x200
@@ -47,16 +50,18 @@ def renewing(function: Any) -> Any:
 
 def of_kind(made: types.FunctionType, kind: int, driver: Callable[[Any], Any]) -> types.FunctionType:
     """A plain function that calls `made` and hands the object to `driver`, but looks like one of `made`'s kind."""
-    give_up = partial(discard, deep=False)
-    drive_iterable_coroutine: Callable[[Any], Any] = driven_natively
-    CO_ITERABLE_COROUTINE = inspect.CO_ITERABLE_COROUTINE
+    let_go = partial(discard, deep=False)
+    CO_ITERABLE_COROUTINE, awaitable, drive_it = inspect.CO_ITERABLE_COROUTINE, types.coroutine, drive_awaitable
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        suspended = made(*args, **kwargs)
-        give_up(suspended)  # its driver answers for it: dropped, it must neither run nor warn a second time
-        iterable = found.__code__.co_flags & CO_ITERABLE_COROUTINE  # by `types.coroutine`, later
-        driven = (drive_iterable_coroutine if iterable else driver)(suspended)
-        driven.__name__, driven.__qualname__ = suspended.__name__, suspended.__qualname__
+        make: Callable[..., Any] = made
+        drive = driver
+        if found.__code__.co_flags & CO_ITERABLE_COROUTINE:  # by `types.coroutine`, later
+            make, drive = awaitable(made), drive_it
+        suspended = make(*args, **kwargs)
+        let_go(suspended)  # its driver answers for it: dropped, it must neither run nor warn a second time
+        driven = drive(suspended)
+        driven.__name__, driven.__qualname__ = found.__name__, found.__qualname__
         return driven
 
     # `inspect` tells kinds by these flags, and modules by the globals; CPython itself goes by the opcodes
@@ -77,10 +82,28 @@ def renewed(suspended: Any) -> Any:
     if frame.evaluates_again:
         COUNTS["not captured: awaits what is not durable"] += 1
         return suspended
+    inner = list(delegates_of(suspended))[1:]
     found = restore(frame)
     for each in (suspended, found):  # the values live on; and `found` is its driver's to close
         discard(each, deep=False)
+    give_up(inner)
     COUNTS["renewed"] += 1
+    return found
+
+
+class GivenUp(BaseException):
+    """Ends a driver, and not what it drives."""
+
+
+def give_up(inner: list[Any]) -> None:
+    """End the drivers that a captured object delegated to: who else holds one finds it used up, as another goes on."""
+    if inner and all(code_of(each) in DRIVING for each in inner):
+        with contextlib.suppress(GivenUp):
+            inner[0].throw(GivenUp())
+
+
+def code_of(suspended: Any) -> types.CodeType | None:
+    found: types.CodeType | None = getattr(suspended, "gi_code", None) or getattr(suspended, "cr_code", None)
     return found
 
 
@@ -96,6 +119,8 @@ def drive_generator(suspended: Any) -> Generator[Any, Any, Any]:
         suspended = renewed(suspended)
         try:
             sent = yield item
+        except GivenUp:
+            raise
         except GeneratorExit:
             suspended.close()
             raise
@@ -111,7 +136,7 @@ def drive_generator(suspended: Any) -> Generator[Any, Any, Any]:
             thrown = None
 
 
-driven_natively = types.coroutine(compiled_of(drive_generator).original)  # type: ignore[union-attr]
+drive_awaitable = types.coroutine(types.FunctionType(drive_generator.__code__, globals()))
 
 
 class Steps:
@@ -161,3 +186,9 @@ DRIVERS: dict[int, Callable[[Any], Any]] = {
     CO_COROUTINE: drive_coroutine,
     CO_GENERATOR: drive_generator,
 }
+DRIVING = frozenset(
+    code
+    for driver in (drive_coroutine, drive_generator, drive_awaitable)
+    for unit in (unit_of(driver.__code__),)
+    for code in (driver.__code__, unit.code, unit.resume())  # type: ignore[union-attr]
+)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 PointKind = Literal["yield", "from", "await"]
 Node = TypeVar("Node", bound=ast.AST)
@@ -17,17 +17,18 @@ HELPER_MARK = (
 )
 
 
-class Suspend(ast.stmt):
+class Suspend(ast.Expr):
     """A yield point in its final form, a statement: `target = yield operand` (or `yield from`, `await`).
 
     The passes from `expressions` on know no other; `number` and `temporaries` are given by `yieldpoints` at the end.
     """
 
     _fields = ("operand",)
+    _field_types: ClassVar[dict[str, object]] = {"operand": ast.expr | None}
     _attributes = ("lineno", "col_offset", "end_lineno", "end_col_offset")
 
     def __init__(self, kind: PointKind, operand: ast.expr | None, target: str | None = None) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[call-arg]
         self.kind = kind
         self.operand = operand
         self.target = target

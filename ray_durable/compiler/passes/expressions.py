@@ -44,6 +44,8 @@ class Flatten(Calls):
         return self.suspend("await", self.awaited(node.value), node)
 
     def awaited(self, node: ast.expr) -> ast.expr:
+        if hasattr(node, "ready"):
+            return node  # a helper of ours has seen to it
         if isinstance(node, ast.Call) and self.context.may_suspend(node):
             # await f(x)   =>   await ready(replaced(f)(x))     no yield point of its own: its result is awaited
             function, arguments, keywords = self.call_parts(node)

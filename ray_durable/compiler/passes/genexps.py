@@ -17,7 +17,7 @@ import ast
 from collections.abc import Callable
 
 from ray_durable.compiler.passes.build import assign, call, child_blocks, constant, if_, load, located
-from ray_durable.compiler.passes.scopes import COMPREHENSIONS, Scope
+from ray_durable.compiler.passes.scopes import COMPREHENSIONS, Scope, defaults
 from ray_durable.compiler.passes.yieldpoints import Context
 
 FIRST = ".0"  # CPython's own name for the argument
@@ -97,16 +97,11 @@ def definition(node: ast.GeneratorExp, name: str, context: Context) -> Definitio
     """The function that does what the expression does."""
     produce: ast.stmt = located(ast.Expr(located(ast.Yield(node.elt), node.elt)), node.elt)
     body: list[ast.stmt] = [produce]
-    awaits = any(isinstance(inner, ast.Await) for inner in ast.walk(node.elt))
     for index in reversed(range(len(node.generators))):
         clause = node.generators[index]
-        awaits = (
-            awaits or bool(clause.is_async) or any(isinstance(i, ast.Await) for c in clause.ifs for i in ast.walk(c))
-        )
         for condition in reversed(clause.ifs):
             body = [located(if_(condition, body), condition)]
         iterable = clause.iter if index else located(load(FIRST), clause.iter)
-        awaits = awaits or (index > 0 and any(isinstance(inner, ast.Await) for inner in ast.walk(clause.iter)))
         loop = ast.AsyncFor if clause.is_async else ast.For
         body = [located(loop(clause.target, iterable, body, []), node)]
     outer = sorted({inner.target.id for inner in ast.walk(node) if isinstance(inner, ast.NamedExpr)})
@@ -117,8 +112,27 @@ def definition(node: ast.GeneratorExp, name: str, context: Context) -> Definitio
         if names := [each for each in outer if each in chosen]:
             body.insert(0, located(declaration(names), node))
     arguments = ast.arguments([], [ast.arg(FIRST)], None, [], [], None, [])
-    kind = ast.AsyncFunctionDef if awaits else ast.FunctionDef
+    kind = ast.AsyncFunctionDef if awaits(node) else ast.FunctionDef
     made = located(kind(name, arguments, body, []), node)
     made.type_params = []  # type: ignore[attr-defined, union-attr, unused-ignore]
     made.called = "<genexpr>"  # type: ignore[union-attr]
     return made
+
+
+def awaits(node: ast.GeneratorExp) -> bool:
+    """Whether the expression makes an async generator: its own scope awaits, or a comprehension there does."""
+    first, *later = node.generators
+    stack: list[ast.AST] = [node.elt, first.target, *first.ifs, *later]
+    if first.is_async:
+        return True
+    while stack:
+        inner = stack.pop()
+        if isinstance(inner, ast.Await) or (isinstance(inner, ast.comprehension) and inner.is_async):
+            return True
+        if isinstance(inner, ast.GeneratorExp):
+            stack.append(inner.generators[0].iter)
+        elif isinstance(inner, ast.Lambda):
+            stack += defaults(inner.args)
+        else:
+            stack.extend(ast.iter_child_nodes(inner))
+    return False

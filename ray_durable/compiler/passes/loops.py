@@ -71,7 +71,9 @@ def asynchronous(node: ast.AsyncFor, context: Context) -> list[ast.stmt]:
     names = context.names
     iterator, item = names.fresh("it"), names.fresh("item")
     first = located(assign(iterator, located(call("async_iter", node.iter), node.iter)), node)
-    step: ast.expr = located(ast.Await(located(call("next_of", load(iterator)), node.iter)), node.iter)
+    following = located(call("next_of", load(iterator)), node.iter)
+    following.ready = True  # type: ignore[attr-defined]
+    step: ast.expr = located(ast.Await(following), node.iter)
     over: list[ast.stmt] = [located(ast.Break(), node)]
     before: list[ast.stmt] = []
     after: list[ast.stmt] = []

@@ -14,14 +14,11 @@ from ray_durable.compiler.passes.yieldpoints import Context, suspends
 Lower = Callable[[list[ast.stmt]], list[ast.stmt]]
 
 
-class Spread(ast.expr):
+class Spread(ast.Starred):
     """`**value` in a display or call, among the operands that are evaluated in order."""
 
-    _fields = ("value",)
-
     def __init__(self, value: ast.expr) -> None:
-        super().__init__()
-        self.value = value
+        super().__init__(value, ast.Load())
         located(self, value)
 
 
@@ -83,10 +80,10 @@ class Operands:
         for index, node in enumerate(nodes):
             if index > last:
                 found.append(node.value if isinstance(node, Spread) else node)
-            elif isinstance(node, ast.Starred):
-                found.append(self.starred(node, index < last))
             elif isinstance(node, Spread):
                 found.append(self.spread(node, index < last))
+            elif isinstance(node, ast.Starred):
+                found.append(self.starred(node, index < last))
             else:
                 found.append(self.keep(node) if index < last else self.value(node))
         return found

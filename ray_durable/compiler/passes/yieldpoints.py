@@ -90,7 +90,7 @@ def number(body: list[ast.stmt], context: Context) -> None:
 
 
 def assigned(body: list[ast.stmt], constants: bool = False) -> dict[str, None]:
-    """The plain names that a block assigns, in order; `constants`: also those that it only clears."""
+    """The plain names that a block assigns, in order; `constants`: also those that it clears, or binds in a test."""
     found: dict[str, None] = {}
     stack = list(reversed(body))
     while stack:
@@ -100,6 +100,8 @@ def assigned(body: list[ast.stmt], constants: bool = False) -> dict[str, None]:
                 found |= dict.fromkeys(name for target in statement.targets for name in names_in(target))
         elif isinstance(statement, ast.For):
             found |= dict.fromkeys(names_in(statement.target))
+        elif isinstance(statement, ast.If) and constants:
+            found |= dict.fromkeys(bound_in(statement.test))
         elif isinstance(statement, ast.With):
             found |= dict.fromkeys(name for item in statement.items for name in names_in(item.optional_vars))
         elif isinstance(statement, ast.Try | ast.TryStar):
@@ -122,6 +124,11 @@ def names_in(target: ast.expr | None) -> list[str]:
         case ast.Tuple() | ast.List():
             return [name for element in target.elts for name in names_in(element)]
     return []
+
+
+def bound_in(test: ast.expr) -> list[str]:
+    """The names that a test binds on the way: `(_v2 := suspending(_v1)) is None`."""
+    return [inner.target.id for inner in ast.walk(test) if isinstance(inner, ast.NamedExpr)]
 
 
 def names_read(body: list[ast.stmt]) -> set[str]:
@@ -263,9 +270,8 @@ class Liveness:
         return frozenset(found)
 
     def asked(self, test: ast.expr) -> Live:
-        """The names that a test of ours binds for the block that reads them: `(_v2 := suspending(_v1)) is None`."""
-        found = [inner.target.id for inner in ast.walk(test) if isinstance(inner, ast.NamedExpr)]
-        return self.names.intersection(found)
+        """The names that a test of ours binds for the block that reads them."""
+        return self.names.intersection(bound_in(test))
 
     def stored(self, target: ast.expr | None) -> Live:
         return self.names.intersection(names_in(target))
