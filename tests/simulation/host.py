@@ -93,10 +93,15 @@ class Host:
         self.log.advanced = Advanced(world)
         self.coroutines = {}
         self.moved = {}
+        self.ended = {}
+        """What has ended here: told again and again, as what is told may be lost."""
         self.stopped = False
         self.term = 0
-        self.janitor = Janitor(self.log, POLICY)
+        self.released = {}
+        """Coroutines that moved away, and are adopted elsewhere at that epoch, as the controller says."""
+        self.janitor = Janitor(self.log, POLICY, lambda: dict(self.released))
         self.process.spawn(self.keep_small)
+        self.process.spawn(self.report)
 
     def end(self, error):
         self.stopped = True
@@ -111,6 +116,19 @@ class Host:
                     self.world.note("compacted")
                 except (FencedError, LogStoppedError, StoreError):
                     self.world.note("compaction cut short")
+
+    def report(self):
+        while not self.stopped:
+            self.world.sleep(2)
+            for id, (epoch, result) in self.ended.items():
+                self.tell_end(id, epoch, result)
+
+    def tell_end(self, id, epoch, result):
+        self.cluster.tell(lambda controller: controller.finished(id, epoch, result))
+
+    def release_is_known(self, id, epoch):
+        self.released[id] = epoch
+        self.cluster.checker.left(self.incarnation, id)
 
     # -- adopting
 
@@ -232,10 +250,11 @@ class Host:
 
         def released():
             self.cluster.checker.result(coroutine.id, self.cluster.decode(result))
-            self.cluster.tell(lambda controller: controller.finished(coroutine.id, coroutine.epoch, result))
+            self.ended[coroutine.id] = coroutine.epoch, result
+            self.tell_end(coroutine.id, coroutine.epoch, result)
 
         if "names free early" in self.rules:
-            self.cluster.tell(lambda controller: controller.finished(coroutine.id, coroutine.epoch, result))
+            self.tell_end(coroutine.id, coroutine.epoch, result)
         self.append(coroutine, coroutine.seq, Kind.COMPLETED, result, released, consumed(coroutine.marks))
 
     # -- what others ask
@@ -273,7 +292,7 @@ class Host:
             return
         if id in self.moved:  # what we told of it was lost
             self.cluster.tell(lambda controller: controller.moved(self.moved[id]))
-        if coroutine is None or coroutine.gone or coroutine.busy:
+        if coroutine is None or coroutine.gone or coroutine.busy or to in ("", self.incarnation):
             return
         self.term = term
         if epoch <= coroutine.epoch:
