@@ -122,7 +122,9 @@ class Disturbances:
 
     def choose(self) -> tuple[Any, dict[str, Any]]:
         hosts = self.hosts()
-        node = self.chance.choice([node for node in self.cluster.nodes if node.node_id in hosts])
+        nodes = [node for node in self.cluster.nodes if node.node_id in hosts]
+        busy = [node for node in nodes if hosts[node.node_id]["coroutines"]]  # not one that has only just come up
+        node = self.chance.choice(busy or nodes)
         return node, hosts[node.node_id]
 
     def kill_node(self) -> None:
