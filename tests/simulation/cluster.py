@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import functools
-from unittest.mock import patch
-
 from ray_durable.actors.facts import transfer_from
 from ray_durable.checkpoint.names import writers
 from ray_durable.checkpoint.recovery import fold_reading
-from ray_durable.checkpoint.segment import decode
 from ray_durable.errors import StoreError
 from tests.simulation.checkers import Checker
 from tests.simulation.controller import Controller, read_one_by_one
 from tests.simulation.faults import Bucket, Lossless, Lossy, WorldStore
 from tests.simulation.host import Host, decode_state
-from tests.simulation.world import World
+from tests.simulation.world import World, decoding_once, seldom_collecting
 
 CALLS = 4
 MESSAGES = 3
@@ -210,8 +206,9 @@ class Cluster:
 def simulate(seed, rules=frozenset()):
     """Run one world to its end. Raises: AssertionError for any broken promise."""
     cluster = Cluster(seed, rules)
-    # The same bytes are decoded once: readers of a world look at them again and again.
-    with patch("ray_durable.checkpoint.reading.decode", functools.lru_cache(4096)(decode)):
+    with decoding_once(), seldom_collecting():
         cluster.world.run(STORMY_S + CALM_S, lambda: cluster.calm and cluster.open_calls == 0)
     cluster.checker.end()
+    if cluster.open_calls:
+        cluster.checker.broken("a call was never admitted", cluster.checker.admitted, cluster.checker.named)
     return cluster

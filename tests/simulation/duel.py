@@ -5,21 +5,17 @@ Where the cluster's world asks whether the whole protocol holds, this one asks i
 
 from __future__ import annotations
 
-import functools
-from unittest.mock import patch
-
 from ray_durable.checkpoint.compaction import Policy
 from ray_durable.checkpoint.janitor import Janitor
 from ray_durable.checkpoint.log import Log
 from ray_durable.checkpoint.record import Kind
 from ray_durable.checkpoint.recovery import fold_reading
 from ray_durable.checkpoint.sealing import seal
-from ray_durable.checkpoint.segment import decode
 from ray_durable.errors import FencedError, LogStoppedError, StoreError
 from tests.simulation.checkers import Checker
 from tests.simulation.controller import read_one_by_one
 from tests.simulation.faults import Bucket, Lossless, WorldStore
-from tests.simulation.world import Advanced, Executor, World, WorldClock
+from tests.simulation.world import Advanced, Executor, World, WorldClock, decoding_once, seldom_collecting
 
 WRITER = "host-1"
 POLICY = Policy(tail_bytes_min=1, tail_ratio=0.1, tail_segments_max=3, retention_s=None)
@@ -77,7 +73,7 @@ class Duel:
                 self.log.commit()
             except (FencedError, LogStoppedError):
                 return
-            world.sleep(world.random.expovariate(1 / 0.02))
+            world.sleep(world.random.expovariate(1 / 0.03))
 
     def released(self, id, step, stamp):
         self.checker.step(WRITER, id, step, stamp)
@@ -123,7 +119,7 @@ class Duel:
 
     def read(self, store):
         while True:
-            self.world.sleep(self.world.random.expovariate(1 / 0.15))
+            self.world.sleep(self.world.random.expovariate(1 / 0.25))
             try:
                 recovery = fold_reading(read_one_by_one(store, WRITER))
             except StoreError:
@@ -139,7 +135,7 @@ def places(recovery):
 
 def duel(seed):
     """Run one to its end: the log is sealed, its owner has noticed, and all that was promised holds."""
-    with patch("ray_durable.checkpoint.reading.decode", functools.lru_cache(4096)(decode)):
+    with decoding_once(), seldom_collecting():
         world = Duel(seed)
         world.world.run(3)
         world.rough = False

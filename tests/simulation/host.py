@@ -97,9 +97,7 @@ class Host:
         """What has ended here: told again and again, as what is told may be lost."""
         self.stopped = False
         self.term = 0
-        self.released = {}
-        """Coroutines that moved away, and are adopted elsewhere at that epoch, as the controller says."""
-        self.janitor = Janitor(self.log, POLICY, lambda: dict(self.released))
+        self.janitor = Janitor(self.log, POLICY)
         self.process.spawn(self.keep_small)
         self.process.spawn(self.report)
 
@@ -125,10 +123,6 @@ class Host:
 
     def tell_end(self, id, epoch, result):
         self.cluster.tell(lambda controller: controller.finished(id, epoch, result))
-
-    def release_is_known(self, id, epoch):
-        self.released[id] = epoch
-        self.cluster.checker.left(self.incarnation, id)
 
     # -- adopting
 
@@ -292,7 +286,7 @@ class Host:
             return
         if id in self.moved:  # what we told of it was lost
             self.cluster.tell(lambda controller: controller.moved(self.moved[id]))
-        if coroutine is None or coroutine.gone or coroutine.busy or to in ("", self.incarnation):
+        if coroutine is None or coroutine.gone or coroutine.busy:
             return
         self.term = term
         if epoch <= coroutine.epoch:

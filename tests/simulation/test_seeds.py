@@ -11,8 +11,8 @@ from tests.simulation.cluster import simulate
 from tests.simulation.duel import duel
 from tests.simulation.mutations import MUTATIONS, NOT_SIMULATED
 
-CLUSTERS = 500
-DUELS = 300
+CLUSTERS = 1200
+DUELS = 1000
 PARTS = 5
 MUST_MEET = {
     "compacted",
@@ -70,7 +70,7 @@ def test_one_seed_is_one_world():
     assert simulate(12).world.trace != first.world.trace
 
 
-SEEDS_PER_MUTATION = 400
+SEEDS_PER_MUTATION = 1500
 
 
 @pytest.mark.timeout(300)

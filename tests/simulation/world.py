@@ -7,11 +7,17 @@ resumed late, like after SIGSTOP). Blocking code of the real engine runs in here
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import gc
 import heapq
 import random
 from collections import Counter
+from unittest.mock import patch
 
 from greenlet import GreenletExit, getcurrent, greenlet
+
+from ray_durable.checkpoint.segment import decode
 
 
 class Stuck(AssertionError):
@@ -162,3 +168,22 @@ class Advanced:
         while not predicate() and self.world.now < until:
             self.world.sleep(0.01)
         return predicate()
+
+
+@contextlib.contextmanager
+def decoding_once():
+    """The same bytes are decoded once: those who live in a world look at them again and again."""
+    once = functools.lru_cache(4096)(decode)
+    with patch("ray_durable.checkpoint.reading.decode", once), patch("ray_durable.checkpoint.janitor.decode", once):
+        yield
+
+
+@contextlib.contextmanager
+def seldom_collecting():
+    """A world is young and full of cycles while it runs: looking for garbage in it is a sixth of its time."""
+    thresholds = gc.get_threshold()
+    gc.set_threshold(200_000, 5, 5)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*thresholds)
