@@ -1,32 +1,34 @@
 """Drives an `async def` branch inside a real asyncio task, so that foreign awaitables (an HTTP client's, say) find the
-running loop and `current_task()` that they expect."""
+running loop and `current_task()` that they expect. While the host may run nothing, what they answer is kept."""
 
 from __future__ import annotations
 
 import asyncio
 import types
-from collections.abc import Callable, Generator
-from typing import Any
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any
 
 from ray_durable.runner import Branch, Outcome
 
-__all__ = ["AsyncDriver"]
+if TYPE_CHECKING:
+    from ray_durable.actors.engine import Engine
 
-Stepped = Callable[[Branch, Outcome, Any], None]
+__all__ = ["AsyncDriver"]
 
 
 class AsyncDriver:
     """One task for the life of one branch on this host; between durable requests it waits for `wake`."""
 
-    __slots__ = ("answer", "branch", "foreign", "stepped", "task", "wakeup")
+    __slots__ = ("answer", "branch", "engine", "foreign", "stepped", "task", "wakeup")
 
-    def __init__(self, branch: Branch, stepped: Stepped, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, branch: Branch, engine: Engine) -> None:
         self.branch = branch
-        self.stepped = stepped
-        self.wakeup: asyncio.Future[None] = loop.create_future()
+        self.engine = engine
+        self.stepped = engine.stepped
+        self.wakeup: asyncio.Future[None] = engine.loop.create_future()
         self.answer: tuple[Any, BaseException | None] = (None, None)
         self.foreign = False  # it awaits something of asyncio's just now
-        self.task = loop.create_task(self.run())
+        self.task = engine.loop.create_task(self.run())
 
     def wake(self, value: Any, error: BaseException | None) -> None:
         """Send `value` into the branch, or throw `error`, in the task's next turn."""
@@ -67,8 +69,19 @@ class AsyncDriver:
                 self.foreign = False
                 if self.branch is None:
                     return
+                if self.is_held():  # rule 13: the coming turn goes on with it, when there is one
+                    self.wakeup = self.engine.loop.create_future()
+                    self.engine.ready.append((self.branch, value, error))
+                    yield from self.wakeup
+                    (value, error), self.answer = self.answer, (None, None)
                 outcome, answer = self.branch.step(value, error)
-            self.wakeup = self.task.get_loop().create_future()
+            self.wakeup = self.engine.loop.create_future()
             self.stepped(self.branch, outcome, answer)
             if outcome is not Outcome.SUSPENDED:
                 return
+
+    def is_held(self) -> bool:
+        """Whether this host may resume nothing just now."""
+        engine = self.engine
+        engine.paused = engine.paused or not engine.allowed()
+        return engine.paused

@@ -130,7 +130,7 @@ class Engine:
             return  # its coroutine has ended or left since it became ready
         if branch.is_async:
             if branch.driver is None:
-                branch.driver = AsyncDriver(branch, self.stepped, self.loop)
+                branch.driver = AsyncDriver(branch, self)
             branch.driver.wake(value, error)
         else:
             self.stepped(branch, *branch.step(value, error))

@@ -37,7 +37,7 @@ from ray_durable.checkpoint.names import segment_name
 from ray_durable.clock import SYSTEM_CLOCK
 from ray_durable.compiler.identity import set_policy
 from ray_durable.config import Settings
-from ray_durable.errors import FencedError, NoSuchCoroutineError, StaleTermError
+from ray_durable.errors import FencedError, NoSuchCoroutineError, StaleTermError, StoreError
 from ray_durable.inspection import view_branches
 from ray_durable.logs import open_event_log
 from ray_durable.metrics import Metrics
@@ -65,6 +65,9 @@ class Host:
         self.beater: Beater | None = None
         self.started = False
         self.unsealed_at = 0.0
+        self.leaving: dict[
+            str, tuple[int, str, asyncio.Future[bytes | None]]
+        ] = {}  # until it is adopted: epoch, target
         self.released: dict[str, int] = {}  # moved away from here and adopted there, as the controller says
 
     # ------------------------------------------------------------ beginning
@@ -176,7 +179,10 @@ class Host:
             self.engine.paused = True
             looked_at = SYSTEM_CLOCK.monotonic()
             number = self.log.progress.next
-            fence = await loop.run_in_executor(None, self.log.objects.read_back, segment_name(self.incarnation, number))
+            try:
+                fence = await loop.run_in_executor(None, self.log.objects.look, segment_name(self.incarnation, number))
+            except StoreError:
+                continue  # whether there is a seal cannot be known: nothing runs until it can
             if fence == (None, False):
                 self.unsealed_at = looked_at
             elif self.log.progress.next == number:  # not a segment that was made meanwhile
@@ -210,6 +216,8 @@ class Host:
         self.check(term)
         assert self.news is not None
         self.released.update(released)
+        for id in released:
+            self.leaving.pop(id, None)
         while self.outbox and self.outbox[0][0] <= seen:
             self.outbox.popleft()
         if not self.outbox:
@@ -248,7 +256,11 @@ class Host:
         """Give a coroutine up at its next yield point. Returns its transfer once `moved` is durable, None if it has
         ended or is not here."""
         self.check(term)
+        known = self.leaving.get(id)
+        if known is not None and known[:2] == (epoch, to):  # the answer to the same command was lost
+            return await asyncio.shield(known[2])
         done: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
+        self.leaving[id] = epoch, to, done
 
         def moved(transfer: Transfer | None) -> None:
             if transfer is not None:
@@ -257,7 +269,10 @@ class Host:
                 done.set_result(None if transfer is None else transfer.encode())
 
         self.engine.release(id, Leaving(epoch, to, moved))
-        return await done
+        data = await asyncio.shield(done)
+        if data is None and self.leaving.get(id) == (epoch, to, done):
+            del self.leaving[id]
+        return data
 
     async def deliver(self, term: int, id: str, sender: str, number: int, topic: str, payload: bytes) -> bool:
         """Put a message into a coroutine's mailbox. True once it is durable, False if the coroutine is not here."""

@@ -22,6 +22,7 @@ from ray_durable.actors.outcomes import ENDINGS, Ending, Finished, pack_outcome
 from ray_durable.actors.placement import choose
 from ray_durable.actors.takeover import retire, take_over
 from ray_durable.actors.transfer import Header, Transfer
+from ray_durable.checkpoint.compaction import OVER
 from ray_durable.checkpoint.log import Log
 from ray_durable.checkpoint.record import Kind
 from ray_durable.clock import SYSTEM_CLOCK, Clock
@@ -223,6 +224,7 @@ class Leader:
         source, entry.source = self.fleet.hosts.get(entry.source), ""
         if source is not None:
             source.released[entry.header.id] = entry.epoch
+            entry.left.add(source.incarnation)
         if entry.reason:
             self.metrics.migrations.add(1, entry.reason)
             if entry.reason in CAUSES:
@@ -249,6 +251,9 @@ class Leader:
         entry = self.ledger.entries.get(finished.coroutine)
         if entry is not None and self.ledger.finish(entry, finished):
             self.arrived(entry)
+            for host in entry.left & self.fleet.hosts.keys():
+                self.fleet.hosts[host].released[entry.header.id] = OVER
+            entry.left.clear()
             self.retire_dedicated(entry)
 
     def retire_dedicated(self, entry: Entry) -> None:

@@ -28,6 +28,7 @@ class Entry:
     reason: str = ""
     balanced_at: float = float("-inf")  # when it was last moved to even out the load, in monotonic seconds
     source: str = ""  # the host whose `moved` record is needed until it is adopted
+    left: set[str] = field(default_factory=set)  # hosts that gave it up: they keep what chunks are needed until it ends
     bound_for: str | None = None  # where it is being moved, before the move is durable
     cancelled: bool = False  # it is to be cancelled as soon as no host has been promised it
     finished: Finished | None = None

@@ -32,11 +32,7 @@ async def migrate(leader: Leader, entry: Entry, target: str, reason: str) -> boo
         return False
     leader.ledger.leave(entry, target)
     epoch = entry.epoch + 1
-    try:
-        data = await source.handle.release.remote(leader.term, entry.header.id, epoch, target)
-    except ray.exceptions.RayError as error:  # it died, or refuses: its takeover, or the next try, goes on from there
-        leader.event_log.warning("not_released", coroutine=entry.header.id, error=str(error))
-        data = None
+    data = await ask_release(leader, source, entry, epoch, target)
     if entry.finished is not None or entry.epoch >= epoch:
         return False
     if data is None:
@@ -47,6 +43,25 @@ async def migrate(leader: Leader, entry: Entry, target: str, reason: str) -> boo
     leader.ledger.assign(entry, epoch, target, Transfer.decode(data))
     leader.hand_over(entry)
     return True
+
+
+async def ask_release(leader: Leader, source: HostRecord, entry: Entry, epoch: int, target: str) -> bytes | None:
+    """The transfer of a coroutine that its host has given up, or None."""
+    while True:
+        try:
+            data: bytes | None = await source.handle.release.remote(leader.term, entry.header.id, epoch, target)
+            return data
+        except (
+            ray.exceptions.ActorUnavailableError
+        ):  # it may be gone, and only the answer lost: the same is asked again
+            if source.state == "dead":
+                return None
+            await asyncio.sleep(leader.settings.heartbeat_s)
+        except (
+            ray.exceptions.RayError
+        ) as error:  # it died, or refuses: its takeover, or the next try, goes on from there
+            leader.event_log.warning("not_released", coroutine=entry.header.id, error=str(error))
+            return None
 
 
 async def empty(leader: Leader, record: HostRecord) -> None:

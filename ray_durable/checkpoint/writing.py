@@ -67,7 +67,16 @@ class ObjectWriter:
         return None
 
     def read_back(self, name: str) -> tuple[Footer | None, bool]:
-        """What stands at a name after a create failed: its footer, or whether it cannot be read as one."""
+        """What stands at a name after a create failed: its footer, or whether it cannot be read as one. A store that
+        does not answer shows nothing, and the create is tried again."""
+        try:
+            return self.look(name)
+        except StoreError:
+            return None, False
+
+    def look(self, name: str) -> tuple[Footer | None, bool]:
+        """What stands at a name: its footer, or whether it cannot be read as one. Raises: StoreError when that cannot
+        be known."""
         try:
             # The footer proper has a fixed length; the writer's name lies before it.
             return read_footer(name, self.store.read(name, -(FOOTER_BYTES + WRITER_BYTES_MAX))), False
@@ -75,5 +84,3 @@ class ObjectWriter:
             return None, False
         except DamagedError:
             return None, True
-        except StoreError:
-            return None, False
