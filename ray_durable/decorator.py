@@ -7,11 +7,11 @@ import inspect
 from collections.abc import Callable, Generator, Iterator
 from typing import Any, TypeVar, overload
 
-from ray_durable.clock import SYSTEM_CLOCK
 from ray_durable.compiler import durable, suspends
 from ray_durable.connection import connected
 from ray_durable.errors import OptionError
 from ray_durable.running import is_inside
+from ray_durable.senders import numbered
 
 __all__ = ["DurableStream", "Starter", "remote"]
 
@@ -151,8 +151,6 @@ class DurableStream:
         self.id = id
         self.result = result
         self.index = index
-        self.sent = 0
-        self.sender = SYSTEM_CLOCK.unique()
 
     def completed(self) -> Any:
         """A ref of the generator's return value."""
@@ -176,8 +174,7 @@ class DurableStream:
         """Send `value` in as the result of the generator's current or next `yield`; returns the next ref."""
         from ray_durable.actors.starting import send_in
 
-        self.sent += 1
-        send_in(connected("send"), self.id, self.sender, self.sent, value)
+        send_in(connected("send"), self.id, *numbered(), value)
         return next(self)
 
     def __aiter__(self) -> DurableStream:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ray_durable.clock import SYSTEM_CLOCK
 from ray_durable.compiler import durable
 from ray_durable.connection import connected
-from ray_durable.running import entered
+from ray_durable.senders import numbered
 
 __all__ = ["DurableHandle", "get_handle", "list"]
 
@@ -19,9 +18,6 @@ class DurableHandle:
         self.id: str = row["id"]
         self.name: str | None = row["name"]
         self.function: str = row["function"]
-        inside = entered.identity  # a coroutine that is run again must be known as the same sender
-        self.sender = SYSTEM_CLOCK.unique() if inside is None else inside.derive("sender")
-        self.sent = 0
 
     def __repr__(self) -> str:
         return f"<durable coroutine {self.name or self.id}: {self.function}>"
@@ -38,13 +34,14 @@ class DurableHandle:
 
     @durable
     def send(self, topic: str, value: Any = None) -> None:
-        """Send a message; on return it is durable, and `receive(topic)` gets it exactly once.
+        """Send a message; on return it is durable, and `receive(topic)` gets it exactly once. What one thread (or one
+        task of a coroutine) sends arrives in that order; threads may share a handle, and it can be passed on.
 
         Raises: NoSuchCoroutineError when the coroutine has ended, CannotSaveError."""
         from ray_durable.compiler.references import dumps
 
-        self.sent += 1
-        connected("send").ask("send", self.id, self.sender, self.sent, topic, dumps(value))
+        sender, number = numbered()
+        connected("send").ask("send", self.id, sender, number, topic, dumps(value))
 
     @durable
     def inspect(self) -> Any:

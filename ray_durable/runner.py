@@ -188,6 +188,13 @@ class Coroutine:
         text = f"{self.id}/{branch.number}/{branch.at}/{branch.derived}/{purpose}"
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
+    def number_message(self) -> tuple[str, int]:
+        """Sender and number of a message: one sender per branch, whose numbers grow, and are the same again when this
+        stretch is run again."""
+        branch = self.running
+        branch.derived += 1
+        return f"{self.id}/{branch.number}", (branch.at << 20) + branch.derived
+
     def spawn(self, root: Any) -> Branch:
         """A new branch, which runs `root` (a suspended or un-started durable object) when this step is over."""
         self.newest += 1

@@ -21,6 +21,8 @@ class Identity(Protocol):
 
     def derive(self, purpose: str) -> str: ...
 
+    def number_message(self) -> tuple[str, int]: ...
+
 
 class Running(threading.local):
     """The coroutine that the runner is advancing on this thread; set around each `send` and `throw`."""

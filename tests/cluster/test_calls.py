@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import os
 import time
 
@@ -79,6 +80,16 @@ def test_messages_arrive_once_each_in_order(live):
     assert ray.get(ref, timeout=30) == ["a", {"b": 1}, None]
     with pytest.raises(NoSuchCoroutineError, match="takes no more messages"):
         handle.send("in", "late")
+
+
+def test_threads_that_share_a_handle_lose_no_message_and_keep_their_own_order(live):
+    ref = jobs.mailbox.options(name="shared box").remote(60)
+    handle = ray_durable.get_handle("shared box")
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda thread: [handle.send("in", (thread, n)) for n in range(15)], range(4)))
+    received = ray.get(ref, timeout=30)
+    for thread in range(4):
+        assert [n for sender, n in received if sender == thread] == list(range(15))
 
 
 def test_a_users_exception_keeps_its_type_and_the_users_lines(live):
