@@ -13,7 +13,7 @@ import ast
 import builtins
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from types import CodeType, FunctionType
 
 from ray_durable.compiler.passes import emit
@@ -34,6 +34,7 @@ from ray_durable.compiler.passes.scopes import Scope, analyse
 from ray_durable.compiler.passes.source import fingerprint, parse
 from ray_durable.compiler.passes.statements import flatten
 from ray_durable.compiler.passes.unsupported import refuse_unknown
+from ray_durable.compiler.passes.walking import children
 from ray_durable.compiler.passes.yieldpoints import Context, number
 from ray_durable.compiler.unit import Kind, Mode, Source, Unit, register
 
@@ -122,7 +123,7 @@ def unit_for(body: Body, source: Source, mode: Mode, print_: str) -> Unit:
         own_cells=tuple(scope.captured), free=tuple(sorted(scope.free)), temporaries=held_anywhere(context), names=ours,
         points=tuple(context.points), code=NO_CODE, fingerprint=print_, cells_order=cell_names(context),
         first_parameter=captured_first[0] if captured_first else None,
-        build_resume=lambda: build_resume(source, mode, body.path),
+        build_resume=partial(build_resume, source, mode, body.path),
     )  # fmt: skip
 
 
@@ -338,7 +339,7 @@ def kind_of(definition: Definition) -> Kind:
         elif isinstance(node, ast.ClassDef):
             stack += [*node.decorator_list, *node.bases, *node.keywords]
         elif not isinstance(node, ast.Lambda):
-            stack.extend(ast.iter_child_nodes(node))
+            stack.extend(children(node))
     if isinstance(definition, ast.AsyncFunctionDef):
         return "async_generator" if yields else "coroutine"
     return "generator" if yields else "plain"

@@ -98,6 +98,7 @@ def run(target: Target, durable: bool, timeout_s: float, select: str | None = No
         }
         command = [sys.executable, "-m", WORKER, json.dumps(plan)]
         environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+        done: subprocess.CompletedProcess[str] | None
         try:
             done = subprocess.run(
                 command, capture_output=True, text=True, timeout=timeout_s, env=environment, check=False
@@ -105,6 +106,11 @@ def run(target: Target, durable: bool, timeout_s: float, select: str | None = No
             tail = "\n".join((done.stdout + done.stderr).splitlines()[-15:])
         except subprocess.TimeoutExpired as late:
             tail = f"not done after {late.timeout:.0f} s"
+            done = None
+        running = report.with_suffix(".running")
+        if running.exists() and (done is None or done.returncode):
+            ended = "" if done is None else f"; exit status {done.returncode}"
+            tail += f"\nthe last test begun was {running.read_text()}{ended}"
         if not report.exists():
             return Run(error=tail)
         found: dict[str, Any] = json.loads(report.read_text())

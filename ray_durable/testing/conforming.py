@@ -112,6 +112,10 @@ class Outcomes(unittest.TextTestResult):
     def note(self, test: Any, outcome: str) -> None:
         self.outcomes[str(test.id())] = outcome
 
+    def startTest(self, test: Any) -> None:
+        super().startTest(test)
+        REPORT[0].with_suffix(".running").write_text(str(test.id()))
+
     def stopTest(self, test: Any) -> None:
         super().stopTest(test)
         report(self.outcomes, done=False)
@@ -159,6 +163,9 @@ def report(outcomes: dict[str, str], done: bool) -> None:
 
 
 def by_unittest(name: str, select: str | None) -> dict[str, str]:
+    """Run a module's tests, those of CPython as `python -m test` does: without what needs much time or a network."""
+    if name.split(".")[0] == "test":
+        importlib.import_module("test.support").use_resources = []  # type: ignore[attr-defined]
     loader = unittest.TestLoader()
     if select:
         loader.testNamePatterns = [f"*{select}*"]
@@ -174,6 +181,9 @@ class Collector:
 
     def __init__(self) -> None:
         self.outcomes: dict[str, str] = {}
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        REPORT[0].with_suffix(".running").write_text(nodeid)
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         if report.failed:

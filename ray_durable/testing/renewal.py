@@ -41,6 +41,7 @@ def renewing(function: Any) -> Any:
         return function
     try:
         made = durable(function)
+        unit_of(made.__code__).resume()  # type: ignore[union-attr]  # now, not under a test's tracer or clock
     except CompileError as error:
         COUNTS[f"refused: {error.reason}"] += 1
         return function

@@ -291,7 +291,8 @@ class Program:
             self.put(indent + 1, f"log({self.label()}, repr(eg))")
             self.block(indent + 1, d, False, True)
 
-    def text(self) -> str:
+    def text(self, depth: int = 3) -> str:
+        """The program; `depth`: how deeply its statements may be nested."""
         self.put(0, f"{'async ' if self.is_async else ''}def program(log):")
         self.put(1, "a, b, c, w = 1, 2, 3, 4")
         self.put(1, "items, fs, e, m, q, eg, n1 = [0, 0, 0], [], 0, 0, 0, 0, 0")
@@ -301,8 +302,8 @@ class Program:
             self.put(2, f"nonlocal {self.name()}")
         self.put(2, f"{self.name()} = log('inner', n)")
         self.put(2, "return n + 1")
-        for _ in range(2 + self.pick(3)):
-            self.statement(1, 3, False)
+        for _ in range(depth - 1 + self.pick(3)):
+            self.statement(1, depth, False)
         self.put(1, "log('closures', [g() for g in fs])")
         self.put(1, f"log({self.suspend('a')}, a, b, c, w, items)")
         if self.kind == "async_generator":

@@ -21,6 +21,7 @@ from ray_durable.compiler.passes.build import (
     not_,
     while_true,
 )
+from ray_durable.compiler.passes.walking import walk
 from ray_durable.compiler.passes.yieldpoints import Context, suspends
 
 
@@ -38,7 +39,7 @@ def branches(statement: ast.stmt, context: Context) -> list[ast.stmt] | None:
 
 def has_genexp(test: ast.expr, context: Context) -> bool:
     """Whether a test holds a generator expression, which is to be made anew each time, right before its use."""
-    return context.scope.has_genexps and any(isinstance(node, ast.GeneratorExp) for node in ast.walk(test))
+    return context.scope.has_genexps and any(isinstance(node, ast.GeneratorExp) for node in walk(test))
 
 
 def while_test(node: ast.While, context: Context) -> list[ast.stmt]:

@@ -10,6 +10,8 @@ import ast
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Literal, TypeVar
 
+from ray_durable.compiler.passes.walking import POSITION
+
 PointKind = Literal["yield", "from", "await"]
 Node = TypeVar("Node", bound=ast.AST)
 HELPER_MARK = (
@@ -39,7 +41,11 @@ class Suspend(ast.Expr):
 
 def located(new: Node, old: ast.AST) -> Node:
     """`new` at the position of `old`."""
-    return ast.copy_location(new, old)
+    source, target = old.__dict__, new.__dict__
+    for name in POSITION:
+        if name in source:
+            target[name] = source[name]
+    return new
 
 
 def load(name: str) -> ast.Name:
@@ -106,14 +112,19 @@ def try_(
 
 def child_blocks(statement: ast.stmt) -> list[tuple[Any, str]]:
     """The blocks inside a compound statement of this scope, as (owner, field); none for `def` and `class`."""
-    match statement:
-        case ast.If() | ast.For() | ast.AsyncFor() | ast.While():
-            return [(statement, "body"), (statement, "orelse")]
-        case ast.With() | ast.AsyncWith():
-            return [(statement, "body")]
-        case ast.Try() | ast.TryStar():
-            handlers = [(handler, "body") for handler in statement.handlers]
-            return [(statement, "body"), *handlers, (statement, "orelse"), (statement, "finalbody")]
-        case ast.Match():
-            return [(case, "body") for case in statement.cases]
-    return []
+    names = BLOCKS.get(statement.__class__)
+    if names is None:
+        return []
+    if isinstance(statement, ast.Try | ast.TryStar):
+        handlers = [(handler, "body") for handler in statement.handlers]
+        return [(statement, "body"), *handlers, (statement, "orelse"), (statement, "finalbody")]
+    if isinstance(statement, ast.Match):
+        return [(case, "body") for case in statement.cases]
+    return [(statement, name) for name in names]
+
+
+BLOCKS: dict[type, tuple[str, ...]] = {
+    **dict.fromkeys((ast.If, ast.For, ast.AsyncFor, ast.While), ("body", "orelse")),
+    **dict.fromkeys((ast.With, ast.AsyncWith), ("body",)),
+    **dict.fromkeys((ast.Try, ast.TryStar, ast.Match), ()),
+}

@@ -29,6 +29,7 @@ import ast
 from ray_durable.compiler.passes.build import PointKind, Suspend, assign, call, compare, constant, if_, load, located
 from ray_durable.compiler.passes.conditions import Conditions
 from ray_durable.compiler.passes.operands import Spread
+from ray_durable.compiler.passes.walking import walk
 
 MADE_ONCE = (ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 COPIED_MAX = 24  # nodes of arguments that may stand in the tree more than once
@@ -150,10 +151,10 @@ def parts_of(node: ast.Call) -> list[ast.expr]:
 
 
 def is_copyable(node: ast.expr) -> bool:
-    return not any(isinstance(inner, MADE_ONCE) for inner in ast.walk(node))
+    return not any(isinstance(inner, MADE_ONCE) for inner in walk(node))
 
 
 def small(node: ast.Call) -> bool:
     """Whether the arguments may stand in the tree several times."""
     given = parts_of(node)[1:]
-    return all(is_copyable(each) for each in given) and sum(1 for each in given for _ in ast.walk(each)) <= COPIED_MAX
+    return all(is_copyable(each) for each in given) and sum(1 for each in given for _ in walk(each)) <= COPIED_MAX

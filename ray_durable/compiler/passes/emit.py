@@ -14,6 +14,7 @@ from typing import Any
 from ray_durable.compiler import support
 from ray_durable.compiler.passes.build import HELPER_MARK, constant, load, located
 from ray_durable.compiler.passes.source import FUTURE_FLAGS
+from ray_durable.compiler.passes.walking import fill_positions
 from ray_durable.compiler.unit import Source
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef
@@ -64,7 +65,8 @@ def code_of(definition: Definition, free: Sequence[str], source: Source, qualnam
     parameters = ast.arguments([], [ast.arg(name) for name in dict.fromkeys(free)], None, [], [], None, [])
     factory = located(ast.FunctionDef("factory", parameters, [definition, returned], []), definition)
     factory.type_params = []  # type: ignore[attr-defined, unused-ignore]
-    module = ast.fix_missing_locations(ast.Module([factory], []))
+    module = ast.Module([factory], [])
+    fill_positions(module)
     compiled = compile(module, source.filename, "exec", source.flags & FUTURE_FLAGS, dont_inherit=True, optimize=-1)
     outer = next(each for each in compiled.co_consts if isinstance(each, CodeType))
     code = next(each for each in outer.co_consts if isinstance(each, CodeType))

@@ -18,6 +18,7 @@ from collections.abc import Callable
 
 from ray_durable.compiler.passes.build import assign, call, child_blocks, constant, if_, load, located
 from ray_durable.compiler.passes.scopes import COMPREHENSIONS, Scope, defaults
+from ray_durable.compiler.passes.walking import children, walk
 from ray_durable.compiler.passes.yieldpoints import Context
 
 FIRST = ".0"  # CPython's own name for the argument
@@ -61,9 +62,10 @@ class Lift(ast.NodeTransformer):
         blocks = {name for owner, name in child_blocks(statement) if owner is statement}
         for name, value in ast.iter_fields(statement):
             if isinstance(value, ast.expr):
-                setattr(statement, name, self.visit(value))
+                if has_genexp(value):
+                    setattr(statement, name, self.visit(value))
             elif isinstance(value, list) and name not in blocks and name not in ("handlers", "cases"):
-                value[:] = [self.visit(each) if isinstance(each, ast.AST) else each for each in value]
+                value[:] = [self.visit(each) if has_genexp(each) else each for each in value]
 
     def visit_GeneratorExp(self, node: ast.GeneratorExp) -> ast.expr:
         first = node.generators[0]
@@ -85,6 +87,10 @@ class Lift(ast.NodeTransformer):
     visit_ListComp = visit_SetComp = visit_DictComp = within
 
 
+def has_genexp(node: object) -> bool:
+    return isinstance(node, ast.AST) and any(isinstance(inner, ast.GeneratorExp) for inner in walk(node))
+
+
 def prepared(node: ast.GeneratorExp) -> Scope:
     """The scope of the new function: that of the expression, with its parameter."""
     scope: Scope = node.scope  # type: ignore[attr-defined]
@@ -104,7 +110,7 @@ def definition(node: ast.GeneratorExp, name: str, context: Context) -> Definitio
         iterable = clause.iter if index else located(load(FIRST), clause.iter)
         loop = ast.AsyncFor if clause.is_async else ast.For
         body = [located(loop(clause.target, iterable, body, []), node)]
-    outer = sorted({inner.target.id for inner in ast.walk(node) if isinstance(inner, ast.NamedExpr)})
+    outer = sorted({inner.target.id for inner in walk(node) if isinstance(inner, ast.NamedExpr)})
     for declaration, chosen in (
         (ast.Global, context.scope.globals),
         (ast.Nonlocal, set(outer) - context.scope.globals),
@@ -134,5 +140,5 @@ def awaits(node: ast.GeneratorExp) -> bool:
         elif isinstance(inner, ast.Lambda):
             stack += defaults(inner.args)
         else:
-            stack.extend(ast.iter_child_nodes(inner))
+            stack.extend(children(inner))
     return False

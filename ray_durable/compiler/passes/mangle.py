@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import ast
 
+from ray_durable.compiler.passes.walking import children
+
 
 def mangle(definition: ast.FunctionDef | ast.AsyncFunctionDef, class_name: str | None) -> None:
     """Replace private names in place."""
@@ -17,7 +19,7 @@ def mangle(definition: ast.FunctionDef | ast.AsyncFunctionDef, class_name: str |
             mangler.visit(part)
 
 
-class Mangle(ast.NodeVisitor):
+class Mangle:
     def __init__(self, prefix: str) -> None:
         self.prefix = prefix
 
@@ -48,5 +50,5 @@ class Mangle(ast.NodeVisitor):
                 for part in [*node.decorator_list, *node.bases, *node.keywords]:
                     self.visit(part)
                 return
-        for child in ast.iter_child_nodes(node):
+        for child in children(node):
             self.visit(child)

@@ -55,15 +55,25 @@ def unbind(context: Context) -> ast.stmt:
 
 def points_in(nodes: list[ast.stmt]) -> Range:
     """The first and last number of the yield points in a block."""
-    numbers: list[int] = []
-    stack: list[ast.stmt] = list(nodes)
-    while stack:
-        node = stack.pop()
-        if isinstance(node, Suspend):
-            numbers.append(node.number)
-        for owner, name in child_blocks(node):
-            stack.extend(getattr(owner, name))
-    return (min(numbers), max(numbers)) if numbers else None
+    found: Range = None
+    for node in nodes:
+        where = points_of(node)
+        if where is not None:
+            found = where if found is None else (min(found[0], where[0]), max(found[1], where[1]))
+    return found
+
+
+def points_of(node: ast.stmt) -> Range:
+    """The same for one statement, which remembers it."""
+    if hasattr(node, "points"):
+        known: Range = node.points
+        return known
+    if isinstance(node, Suspend):
+        found: Range = (node.number, node.number)
+    else:
+        found = points_in([inner for owner, name in child_blocks(node) for inner in getattr(owner, name)])
+    node.points = found  # type: ignore[attr-defined]
+    return found
 
 
 class Resume:

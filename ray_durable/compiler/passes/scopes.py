@@ -11,6 +11,8 @@ from __future__ import annotations
 import ast
 from dataclasses import dataclass, field
 
+from ray_durable.compiler.passes.walking import Visitor
+
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.GeneratorExp)
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp)
 
@@ -87,7 +89,7 @@ def resolve(scope: Scope) -> None:
                 passed.free[name] = None
 
 
-class Analysis(ast.NodeVisitor):
+class Analysis(Visitor):
     """Collects what each scope binds and uses."""
 
     def __init__(self, scope: Scope) -> None:
@@ -202,7 +204,7 @@ class Analysis(ast.NodeVisitor):
         if node.name:
             self.bind(node.name)
             self.scope.deleted.add(node.name)
-        self.generic_visit(node)
+        self.visit_children(node)
 
     def visit_alias(self, node: ast.alias) -> None:
         self.bind(node.asname or node.name.partition(".")[0])
@@ -210,7 +212,7 @@ class Analysis(ast.NodeVisitor):
     def visit_MatchAs(self, node: ast.MatchAs) -> None:
         if node.name:
             self.bind(node.name)
-        self.generic_visit(node)
+        self.visit_children(node)
 
     def visit_MatchStar(self, node: ast.MatchStar) -> None:
         if node.name:
@@ -219,7 +221,7 @@ class Analysis(ast.NodeVisitor):
     def visit_MatchMapping(self, node: ast.MatchMapping) -> None:
         if node.rest:
             self.bind(node.rest)
-        self.generic_visit(node)
+        self.visit_children(node)
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
         if isinstance(node.target, ast.Name):

@@ -83,8 +83,19 @@ def definitions(filename: str, lines: list[str]) -> dict[tuple[str, int], Place]
             found[node.name, first] = Place(first, node.end_lineno or first, class_name)
         elif isinstance(node, ast.ClassDef):
             class_name = node.name
-        stack.extend((child, class_name) for child in ast.iter_child_nodes(node))
+        # only statements hold definitions: what is in expressions need not be looked at
+        stack.extend((child, class_name) for child in statements_in(node))
     FILES[filename] = (hash(text), found)
+    return found
+
+
+def statements_in(node: ast.AST) -> list[ast.AST]:
+    """The statements (and handlers, cases) right below `node`."""
+    found: list[ast.AST] = []
+    for name in ("body", "handlers", "cases", "orelse", "finalbody"):
+        value = getattr(node, name, None)
+        if value.__class__ is list:
+            found += value
     return found
 
 
@@ -93,8 +104,8 @@ def parse(source: Source) -> ast.FunctionDef | ast.AsyncFunctionDef:
     if source.qualname.endswith("<lambda>"):
         return as_definition(source)
     indented = source.text[:1].isspace()
-    tree = ast.parse(("if 1:\n" if indented else "") + source.text, source.filename)
-    ast.increment_lineno(tree, source.firstlineno - (2 if indented else 1))
+    before = "\n" * (source.firstlineno - 2) + "if 1:\n" if indented else "\n" * (source.firstlineno - 1)
+    tree = ast.parse(before + source.text, source.filename)
     found = tree.body[0]
     if indented:
         assert isinstance(found, ast.If)
@@ -105,8 +116,7 @@ def parse(source: Source) -> ast.FunctionDef | ast.AsyncFunctionDef:
 
 def as_definition(source: Source) -> ast.FunctionDef:
     """A lambda as the definition of a function of the same name."""
-    tree = ast.parse(f"({source.text})", source.filename, "eval")
-    ast.increment_lineno(tree, source.firstlineno - 1)
+    tree = ast.parse("\n" * (source.firstlineno - 1) + f"({source.text})", source.filename, "eval")
     found = tree.body
     assert isinstance(found, ast.Lambda), ast.dump(found)
     result = ast.copy_location(ast.Return(found.body), found.body)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 
+from ray_durable.compiler.passes.walking import children
 from ray_durable.compiler.unit import Source
 from ray_durable.errors import UnsupportedSyntaxError
 
@@ -25,13 +26,11 @@ def refuse_unknown(definition: ast.AST, source: Source) -> None:
     stack: list[ast.AST] = [definition]
     while stack:
         node = stack.pop()
-        if isinstance(node, ast.expr_context | ast.operator | ast.unaryop | ast.boolop | ast.cmpop):
-            continue
         if type(node).__name__ not in ALLOWED:
             refuse(
                 node, f"{type(node).__name__} is not known to this version of ray_durable", "write it without", source
             )
-        stack.extend(ast.iter_child_nodes(node))
+        stack.extend(children(node))
 
 
 def refuse(node: ast.AST, what: str, instead: str, source: Source) -> None:

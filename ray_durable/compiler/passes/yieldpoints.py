@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from ray_durable.compiler.passes.build import Suspend, child_blocks
 from ray_durable.compiler.passes.names import Names
 from ray_durable.compiler.passes.scopes import Scope, defaults
+from ray_durable.compiler.passes.walking import children, walk
 from ray_durable.compiler.unit import Kind, Mode, Source, YieldPoint
 
 
@@ -67,7 +68,7 @@ def _suspends(node: ast.AST, context: Context) -> bool:
             return suspends(node.generators[0].iter, context)
         case ast.AnnAssign():
             return suspends(node.target, context) or (node.value is not None and suspends(node.value, context))
-    return any(suspends(child, context) for child in ast.iter_child_nodes(node))
+    return any(suspends(child, context) for child in children(node))
 
 
 def number(body: list[ast.stmt], context: Context) -> None:
@@ -128,7 +129,7 @@ def names_in(target: ast.expr | None) -> list[str]:
 
 def bound_in(test: ast.expr) -> list[str]:
     """The names that a test binds on the way: `(_v2 := suspending(_v1)) is None`."""
-    return [inner.target.id for inner in ast.walk(test) if isinstance(inner, ast.NamedExpr)]
+    return [inner.target.id for inner in walk(test) if isinstance(inner, ast.NamedExpr)]
 
 
 def names_read(body: list[ast.stmt]) -> set[str]:
@@ -141,7 +142,7 @@ def names_read(body: list[ast.stmt]) -> set[str]:
             if isinstance(node.ctx, ast.Load):
                 found.add(node.id)
         elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-            stack.extend(ast.iter_child_nodes(node))
+            stack.extend(children(node))
     return found
 
 
@@ -266,7 +267,7 @@ class Liveness:
                     and here.target.id in self.names
                 ):
                     found.add(here.target.id)
-                stack.extend(ast.iter_child_nodes(here))
+                stack.extend(children(here))
         return frozenset(found)
 
     def asked(self, test: ast.expr) -> Live:
