@@ -42,6 +42,7 @@ class Branch:
         "derived",
         "driver",
         "is_async",
+        "limit",
         "number",
         "parked",
         "request",
@@ -63,7 +64,14 @@ class Branch:
         self.derived = 0  # keys handed out since
         self.task: Any = None  # what user code knows it by, once it does: `concurrency.tasks.Task`
         self.driver: Any = None  # a host keeps here what drives an async branch
+        self.limit: Any = None  # calls off the timer that a host keeps for its request
         self.parked = False  # a host sets it while the branch waits for its request, checkpoint durable
+
+    def call_off(self) -> None:
+        """What it waited for is here, or it waits elsewhere: its time limit need not be kept."""
+        limit, self.limit = self.limit, None
+        if limit is not None:
+            limit()
 
     def step(self, value: Any = None, error: BaseException | None = None) -> tuple[Outcome, Any]:
         """Send `value` in (or throw `error`) and run to the next request, foreign await, or end."""
@@ -211,7 +219,9 @@ class Coroutine:
             branch.task.finish(succeeded, value)
 
     def silence(self) -> None:
-        """Keep no more time for the alarms: the coroutine has ended, or lives on elsewhere."""
+        """Keep no more time: the coroutine has ended, or lives on elsewhere."""
+        for branch in self.others.values():
+            branch.call_off()
         for alarm in list(self.alarms):
             alarm.cancel()
 
@@ -219,6 +229,7 @@ class Coroutine:
         """Drop this instance without running any of its `finally` blocks: the coroutine lives on elsewhere."""
         self.silence()
         for branch in self.branches():
+            branch.call_off()
             discard(branch.root)
 
 

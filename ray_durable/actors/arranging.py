@@ -44,7 +44,7 @@ def go_on(engine: Engine, branch: Branch, request: Pause) -> None:
 
 @arranger(Sleep)
 def wake_later(engine: Engine, branch: Branch, request: Sleep) -> None:
-    engine.at(request.until, lambda: engine.wake_if(branch, request, request.result))
+    branch.limit = engine.at(request.until, lambda: engine.wake_if(branch, request, request.result))
 
 
 @arranger(Wait)
@@ -58,7 +58,7 @@ def receive(engine: Engine, branch: Branch, request: Receive) -> None:
     if take_message(engine, branch) or request.until is None:
         return
     late = TimeoutError(f"no message under {request.topic!r} came in time")
-    engine.at(request.until, lambda: engine.wake_if(branch, request, None, late))
+    branch.limit = engine.at(request.until, lambda: engine.wake_if(branch, request, None, late))
 
 
 def take_message(engine: Engine, branch: Branch) -> bool:
@@ -81,6 +81,7 @@ def answer(engine: Engine, branch: Branch, payload: bytes | None) -> None:
         value, error = None if payload is None else loads(payload), None
     except Exception as unreadable:
         value, error = None, unreadable
+    branch.call_off()
     engine.wake(branch, value, error)
 
 

@@ -43,6 +43,7 @@ def rouse(engine: Engine, branch: Branch) -> None:
             return  # it is held; whoever has it next looks again
         request = branch.request
         if cancelled or request is None or (type(request) is Wait and request.future.done()):
+            branch.call_off()
             engine.wake(branch, None)
     elif cancelled and branch.driver is not None and branch.driver.foreign:
         branch.driver.interrupt(branch.task.message)

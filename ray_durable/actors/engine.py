@@ -15,7 +15,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Any
 
-from ray_durable.actors import leaving, letters
+from ray_durable.actors import ending, leaving, letters
 from ray_durable.actors.arranging import arrangers, resume_stream
 from ray_durable.actors.attending import attend, attend_always, is_cancelled
 from ray_durable.actors.driving import AsyncDriver
@@ -29,7 +29,6 @@ from ray_durable.checkpoint.record import Codec, Kind
 from ray_durable.checkpoint.references import find_references
 from ray_durable.clock import SYSTEM_CLOCK, Clock
 from ray_durable.compiler.discard import discard
-from ray_durable.errors import CoroutineCancelled
 from ray_durable.operations import Emit, Request
 from ray_durable.runner import Branch, Coroutine, Outcome
 
@@ -149,9 +148,9 @@ class Engine:
             if coroutine.host.leaving is not None:
                 leaving.try_leave(self, coroutine.host)
         elif outcome is Outcome.RETURNED:
-            self.returned(coroutine.host, answer)
+            ending.returned(self, coroutine.host, answer)
         else:
-            self.raised(coroutine.host, answer)
+            ending.raised(self, coroutine.host, answer)
         if coroutine.stirred:
             attend(self, coroutine)
         if not self.scheduled:
@@ -293,28 +292,6 @@ class Engine:
         for branch in coroutine.branches():
             self.arrange(branch)
         attend_always(self, coroutine)
-
-    def returned(self, hosted: Hosted, value: Any) -> None:
-        self.end(hosted, "completed", value)
-
-    def raised(self, hosted: Hosted, error: BaseException) -> None:
-        """Run it again from its last checkpoint if its options say so, else it has failed."""
-        most, retries = hosted.header.max_retries, hosted.last is not None and hosted.header.retries(error)
-        if isinstance(error, CoroutineCancelled | asyncio.CancelledError):
-            self.end(hosted, "cancelled", error)
-        elif retries and (most < 0 or hosted.marks.retried < most):
-            self.retry(hosted)
-        else:
-            self.end(hosted, "failed", error)
-
-    def retry(self, hosted: Hosted) -> None:
-        """Run it again from its last checkpoint, once that is durable."""
-        hosted.marks.retried += 1
-        self.tally.retried()
-        self.let_go_of_branches(hosted.coroutine)
-        hosted.rewind(self.log.chunks)
-        coroutine = hosted.coroutine
-        self.after_commit(lambda: self.begin(hosted) if coroutine.host is hosted else None)
 
     def let_go_of_branches(self, coroutine: Coroutine) -> None:
         """Drop all branches but the main one, which has ended: its `gather` gave up on them."""

@@ -89,6 +89,7 @@ def take_cancellation(engine: Engine, hosted: Hosted) -> bool:
     if main.is_async and main.parked:
         task_of(main).cancel(text)  # what it waits for (a `gather`, say) is cancelled with it
     elif main.parked:
+        main.call_off()
         engine.wake(main, None, error)
     else:
         main.driver.interrupt(text)

@@ -268,12 +268,17 @@ class Gathering:
         self.outcomes[index] = outcome
         self.note(index, outcome)
         if isinstance(request, WaitFor):
-            if len(self.outcomes) >= request.count:
-                self.engine.wake(branch, list(self.outcomes))
+            if len(self.outcomes) < request.count:
+                return
+            answer: list[Any] = list(self.outcomes)
         elif len(self.outcomes) == len(request.refs):
-            self.engine.wake(branch, [self.outcomes[i] for i in range(len(request.refs))])
-        elif not outcome[0] and isinstance(request, Fetch):
-            self.engine.wake(branch, [outcome])
+            answer = [self.outcomes[i] for i in range(len(request.refs))]
+        elif outcome[0]:
+            return
+        else:
+            answer = [outcome]
+        branch.call_off()
+        self.engine.wake(branch, answer)
 
     def ready(self) -> list[int]:
         """Indexes of the refs that are ready by now, whether or not their values have arrived here."""
@@ -306,7 +311,7 @@ def fetch(engine: Engine, branch: Branch, request: Fetch) -> None:
             engine.wake_if(branch, request, [(False, late)])
 
     if request.until is not None:
-        engine.at(request.until, overdue)
+        branch.limit = engine.at(request.until, overdue)
 
 
 @arranger(WaitFor)
@@ -319,7 +324,7 @@ def wait_for(engine: Engine, branch: Branch, request: WaitFor) -> None:
             engine.wake_if(branch, request, gathering.ready())
 
     if request.until is not None:
-        engine.at(request.until, overdue)
+        branch.limit = engine.at(request.until, overdue)
 
 
 @durable

@@ -130,7 +130,8 @@ async def awaiting(awaitable: Any) -> Any:
 def create_task(coro: Any, *, name: str | None = None, context: Any = None) -> Any:
     """As `asyncio.create_task`: inside a coroutine, `coro` runs as a branch of it, captured and moved with it.
 
-    `context` is not kept. What still runs when the coroutine's function returns is dropped."""
+    `context` is not kept. What still runs when the coroutine's function returns is cancelled, and the coroutine ends
+    when that has ended, as under `asyncio.run`."""
     if not is_inside():
         if context is None:
             return asyncio.create_task(coro, name=name)

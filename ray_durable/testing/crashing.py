@@ -15,6 +15,7 @@ from typing import Any
 
 from ray_durable import operations
 from ray_durable.compiler import references
+from ray_durable.concurrency.ending import wind_up
 from ray_durable.concurrency.futures import Wait
 from ray_durable.operations import Emit, Pause, Receive, Request, Sleep
 from ray_durable.runner import Branch, Coroutine, Outcome, start
@@ -186,6 +187,8 @@ class Play:
         elif outcome is Outcome.FOREIGN:
             raise TypeError(f"{found!r} is awaited, which only an event loop can answer: replace it in the test")
         elif branch is self.coroutine.main:
+            if wind_up(self.coroutine, outcome is Outcome.RETURNED, found) is not None:
+                return
             self.ended, self.raised, self.value = True, outcome is Outcome.RAISED, found
         else:
             self.inside(partial(self.coroutine.finish_branch, branch, outcome is Outcome.RETURNED, found))
