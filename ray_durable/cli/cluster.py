@@ -7,6 +7,7 @@ controller: looking must not change anything.
 from __future__ import annotations
 
 import contextlib
+import enum
 import json
 import logging
 import os
@@ -48,6 +49,17 @@ AddressOption = Annotated[
 ]
 NameArgument = Annotated[str, typer.Argument(help="Name or id of a coroutine.")]
 NamespaceOption = Annotated[str | None, typer.Option("--namespace", "-n", help="Namespace of the name.")]
+
+
+class State(enum.StrEnum):
+    """What a coroutine may be, as `list` shows it."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    MOVING = "moving"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
 
 
 class Asker:
@@ -213,7 +225,7 @@ def counted(counts: Mapping[str, int]) -> str:
 @command
 def list_coroutines(
     address: AddressOption = None,
-    state: Annotated[str | None, typer.Option("--state", "-s", help="Only those in this state.")] = None,
+    state: Annotated[State | None, typer.Option("--state", "-s", help="Only those in this state.")] = None,
     function: Annotated[
         str | None, typer.Option("--function", "-f", help="Only those whose function has this in it.")
     ] = None,

@@ -15,6 +15,7 @@ import typer
 from ray_durable.cli.cluster import AddressOption, NameArgument, NamespaceOption, joined, moment
 from ray_durable.cli.output import Answer, command, headline, table
 from ray_durable.cli.storage import StorageOption, opened, recovered, survey
+from ray_durable.clock import SYSTEM_CLOCK
 from ray_durable.errors import NoSuchCoroutineError
 from ray_durable.inspection import bytes_text
 
@@ -79,12 +80,15 @@ def steps_of(id: str, store: Store, keys: Keys) -> Iterator[Step]:
 
     for writer in writers(store):
         times = {each.name: each.modified_s for each in store.list(log_prefix(writer))}
-        for segment in read_log(store, writer, keys=keys).segments:
+        segments = read_log(store, writer, keys=keys).segments
+        times |= {each.name: each.modified_s for each in store.list(log_prefix(writer))}
+        now = SYSTEM_CLOCK.now()  # for what was written meanwhile, and compacted already
+        for segment in segments:
             for row, coroutine in enumerate(segment.coroutines):
                 if coroutine == id:
                     what = Kind(segment.kinds[row]).name.lower()
                     size = len(segment.states[row].as_buffer())
-                    time = times.get(segment.name, 0.0)
+                    time = times.get(segment.name, now)
                     yield Step(time, what, segment.epochs[row], segment.seqs[row], writer, size)
 
 

@@ -37,7 +37,8 @@ def top(
 
 def watch(address: str | None, interval: float, count: int | None, as_json: bool) -> None:
     """Look again and again. A controller that restarts meanwhile is waited for."""
-    with joined(address) as asker, Live(console=console(), auto_refresh=False, transient=False) as live:
+    out = console()
+    with joined(address) as asker, Live(console=out, auto_refresh=False, transient=False) as live:
         before: Mapping[str, Any] | None = None
         looked, number = 0, 0
         events: list[dict[str, Any]] = []
@@ -62,8 +63,10 @@ def watch(address: str | None, interval: float, count: int | None, as_json: bool
             before = found
             looked += 1
             if count is not None and looked >= count:
-                return
+                break
             SYSTEM_CLOCK.sleep(interval)
+    if not (as_json or out.is_terminal):
+        out.line()  # to a file, Live leaves the last line open
 
 
 def rates_of(now: Mapping[str, Any], before: Mapping[str, Any] | None) -> dict[str, dict[str, float]]:

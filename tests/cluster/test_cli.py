@@ -81,6 +81,7 @@ def test_list_filters_and_limits():
     assert [row["name"] for row in run_json("list", "--state", "failed")] == ["failing"]
     assert {row["name"] for row in run_json("list", "-f", "ticker")} == {f"ticker-{n}" for n in range(4)}
     assert len(run_json("list", "--limit", 2)) == 2
+    assert "'pending', 'running'" in run("list", "--state", "busy", code=2)
     node = next(row["node"] for row in rows if row["node"])
     assert {row["node"] for row in run_json("list", "--node", node[:10])} == {node}
     text = run("list", "--limit", 3)
@@ -127,6 +128,8 @@ def test_history_from_admission_to_now(live):
     assert words[-1] == "checkpoint"
     assert len(run_json("history", "ticker-0", "--all")["steps"]) > len(steps)
     assert "failed" in [step["what"] for step in run_json("history", "failing", "--storage", live["storage"])["steps"]]
+    created = run_json("show", "ticker-0")["created"]
+    assert all(created - 1 <= step["time"] <= time.time() + 1 for step in run_json("history", "ticker-0")["steps"])
     assert "checkpoints" in run("history", "ticker-0")
 
 
@@ -158,7 +161,9 @@ def test_top_shows_rates_and_events():
     assert len(lines) == 2
     assert sum(rate["checkpoints"] for rate in lines[1]["rates"].values()) > 1
     assert any(event["kind"] == "leading" for event in lines[0]["events"])
-    assert "CHECKPOINTS/S" in run("top", "--count", 1)
+    shown = run("top", "--count", 1)
+    assert "CHECKPOINTS/S" in shown
+    assert shown.endswith("\n")
 
 
 def test_store_and_doctor_work_beside_a_live_cluster(live):
