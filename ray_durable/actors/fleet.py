@@ -31,6 +31,7 @@ __all__ = ["Fleet", "HostRecord"]
 
 HOST_PREFIX = "host-"
 CALLS_AT_ONCE = 100_000
+EXPECTED_S = 5.0  # of a term's beginning
 FORGIVEN_S = 120.0  # failures to start count together when they are closer than that
 
 
@@ -87,6 +88,7 @@ class Fleet:
         self.on_finished, self.on_ready, self.on_change = on_finished, on_ready, on_change
         self.on_replaced, self.on_failed = on_replaced, on_failed
         self.tries: dict[str, Tries] = {}  # by place, where hosts fail to start
+        self.began = clock.monotonic()
         self.hosts: dict[str, HostRecord] = {}
         self.nodes: dict[str, cluster.Node] = {}
         self.draining: dict[str, float] = {}
@@ -307,12 +309,19 @@ class Fleet:
                 node=host.node,
                 load=load(host.incarnation),
                 usable=host.usable,
+                expected=self.is_expected(host),
                 environment=host.environment,
                 labels=self.nodes[host.node].labels if host.node in self.nodes else {},
             )
             for host in self.hosts.values()
-            if host.dedicated_to is None and host.state not in ("dead", "starting")
+            if host.dedicated_to is None and (host.state not in ("dead", "starting") or self.is_expected(host))
         ]
+
+    def is_expected(self, host: HostRecord) -> bool:
+        """Whether it is one of the hosts that a new cluster begins with: coroutines that wait for those are spread over
+        all of them, rather than moved on when the others are ready too. Later ones are not waited for."""
+        first = self.began + EXPECTED_S
+        return host.state == "starting" and host.began < first and self.clock.monotonic() < first
 
     def kill(self, record: HostRecord) -> None:
         """End a host whose log is sealed, or that has nothing left to run."""

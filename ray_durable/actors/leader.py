@@ -15,6 +15,7 @@ from typing import Any
 
 import ray
 
+from ray_durable.actors.balancing import Calm
 from ray_durable.actors.events import Events
 from ray_durable.actors.fleet import Fleet, HostRecord
 from ray_durable.actors.ledger import Entry, Ledger
@@ -58,6 +59,7 @@ class Leader:
         self.outgoing: defaultdict[str, list[Entry]] = defaultdict(list)
         self.sending: set[str] = set()
         self.dead: set[str] = set()  # hosts that are being sealed, or are
+        self.calm, self.balancing = Calm(), False
         self.ended: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)  # by host: its log is sealed
 
     # ------------------------------------------------------------ durable records

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import ray
 
+from ray_durable.actors.balancing import Move, look
 from ray_durable.actors.fleet import HostRecord
 from ray_durable.actors.ledger import Entry
 from ray_durable.actors.placement import HostView, choose
-from ray_durable.actors.placement import rebalance as rebalance_moves
 from ray_durable.actors.takeover import retire
 from ray_durable.actors.transfer import Transfer
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["empty", "migrate", "rebalance"]
 
 
-SETTLE_S = 10.0  # a coroutine that was moved to even out the load is left alone for so long
+SETTLE_S = 30.0  # a coroutine that was moved to even out the load is left alone for so long
 
 
 async def migrate(leader: Leader, entry: Entry, target: str, reason: str) -> bool:
@@ -98,14 +98,24 @@ def refuge(leader: Leader, entry: Entry, views: Sequence[HostView], extra: Count
 
 
 async def rebalance(leader: Leader) -> None:
-    """Let overloaded hosts give to those that have less."""
-    for move in rebalance_moves(leader.fleet.views(leader.ledger.load)):
-        now = leader.clock.monotonic()
-        entries = [e for e in leader.ledger.owned[move.source].values() if e.running and not e.leaving]
-        settled = [e for e in entries if now - e.balanced_at > SETTLE_S]  # no coroutine is passed to and fro
-        chosen = [e for e in settled if e.header.demands.is_anywhere][: move.count]
-        for entry in chosen:
-            entry.balanced_at = now
-        if chosen:
-            leader.events.add("rebalancing", host=move.target, coroutines=len(chosen))
-        await asyncio.gather(*(migrate(leader, entry, move.target, "rebalance") for entry in chosen))
+    """Let hosts that have long had too much give to those that have less."""
+    views, now = leader.fleet.views(leader.ledger.load), leader.clock.monotonic()
+    leader.calm, moves = look(leader.calm, views, now, leader.balancing)
+    if not moves:
+        return
+    leader.balancing = True
+    try:
+        await asyncio.gather(*(give(leader, move, now) for move in moves))
+    finally:
+        leader.balancing = False
+
+
+async def give(leader: Leader, move: Move, now: float) -> None:
+    entries = [e for e in leader.ledger.owned[move.source].values() if e.running and not e.leaving]
+    settled = [e for e in entries if now - e.balanced_at > SETTLE_S]  # no coroutine is passed to and fro
+    chosen = [e for e in settled if e.header.demands.is_anywhere][: move.count]
+    for entry in chosen:
+        entry.balanced_at = now
+    if chosen:
+        leader.events.add("rebalancing", host=move.target, coroutines=len(chosen))
+    await asyncio.gather(*(migrate(leader, entry, move.target, "rebalance") for entry in chosen))

@@ -1,40 +1,32 @@
 """Which host for which coroutine: pure functions over what is known of hosts and nodes.
 
 Shared hosts take coroutines that ask for no resources, the least loaded first. A coroutine that asks for resources gets
-a host of its own, which Ray places. Rebalancing moves few, and only when a host carries clearly more than its share:
-a new node attracts load, and two nearly equal hosts do not pass coroutines to and fro.
+a host of its own, which Ray places. When those that have a place should move is `balancing`'s to say.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from ray_durable.actors.transfer import Demands
 
-__all__ = ["HostView", "Move", "choose", "drain_moves", "environment_key", "matches_labels", "rebalance"]
+__all__ = ["HostView", "choose", "environment_key", "matches_labels"]
 
 
 @dataclass(frozen=True, slots=True)
 class HostView:
-    """A shared host, as placement sees it. `load` counts coroutines on it and on their way to it."""
+    """A shared host, as placement sees it. `load` counts coroutines on it and on their way to it; `expected`: it is one
+    of those that a new cluster begins with, and about to be ready."""
 
     host: str
     node: str
     load: int
     usable: bool = True
+    expected: bool = False
     environment: str = ""
     labels: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Move:
-    """So many coroutines from one host to another."""
-
-    source: str
-    target: str
-    count: int
 
 
 def environment_key(runtime_env: dict[str, object] | None) -> str:
@@ -54,7 +46,8 @@ def matches_labels(selector: dict[str, str], labels: dict[str, str]) -> bool:
 
 
 def choose(demands: Demands, hosts: Iterable[HostView], extra: Counter[str] | None = None) -> str | None:
-    """The shared host for a coroutine, or None when no usable one fits: it then waits, suspended.
+    """The shared host for a coroutine, or None when no usable one fits, or a better one is about to be ready: it then
+    waits, suspended.
 
     `extra`: coroutines already promised in the same batch, by host."""
     extra = extra if extra is not None else Counter()
@@ -62,7 +55,9 @@ def choose(demands: Demands, hosts: Iterable[HostView], extra: Counter[str] | No
     fitting = [
         host
         for host in hosts
-        if host.usable and host.environment == environment and matches_labels(demands.label_selector, host.labels)
+        if (host.usable or host.expected)
+        and host.environment == environment
+        and matches_labels(demands.label_selector, host.labels)
     ]
     if demands.node_id is not None:
         there = [host for host in fitting if host.node == demands.node_id]
@@ -72,47 +67,4 @@ def choose(demands: Demands, hosts: Iterable[HostView], extra: Counter[str] | No
         return None
     best = min(fitting, key=lambda host: (host.load + extra[host.host], host.host))
     extra[best.host] += 1
-    return best.host
-
-
-def rebalance(hosts: Sequence[HostView], *, slack: float = 0.5, least: int = 4) -> list[Move]:
-    """Moves that bring overloaded hosts down to the mean of their environment.
-
-    Nothing moves while every host is within `slack` (a share) and `least` (coroutines) of that mean."""
-    moves: list[Move] = []
-    for environment in sorted({host.environment for host in hosts}):
-        usable = sorted((h for h in hosts if h.usable and h.environment == environment), key=lambda h: h.load)
-        if len(usable) < 2:
-            continue
-        mean = sum(host.load for host in usable) / len(usable)
-        margin = max(least, slack * mean)
-        if usable[-1].load <= mean + margin and usable[0].load >= mean - margin:
-            continue
-        moves.extend(level({host.host: host.load for host in usable}, mean))
-    return moves
-
-
-def level(loads: dict[str, int], mean: float) -> list[Move]:
-    """Fill the emptiest from the fullest until both are at the mean, give or take one."""
-    moves: list[Move] = []
-    while True:
-        source = max(loads, key=lambda host: (loads[host], host))
-        target = min(loads, key=lambda host: (loads[host], host))
-        count = min(int(loads[source] - mean), int(mean - loads[target]))
-        if count < 1:
-            return moves
-        moves.append(Move(source, target, count))
-        loads[source] -= count
-        loads[target] += count
-
-
-def drain_moves(source: HostView, hosts: Sequence[HostView]) -> list[Move]:
-    """Spread all of `source`'s coroutines over the other usable hosts of its environment, the emptiest first."""
-    extra: Counter[str] = Counter()
-    others = [h for h in hosts if h.host != source.host and h.usable and h.environment == source.environment]
-    if not others:
-        return []
-    for _ in range(source.load):
-        best = min(others, key=lambda host: (host.load + extra[host.host], host.host))
-        extra[best.host] += 1
-    return [Move(source.host, target, count) for target, count in sorted(extra.items())]
+    return best.host if best.usable else None

@@ -7,7 +7,7 @@ over, one whose host is gone is taken over like those of any dead host.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -87,13 +87,3 @@ def rebuild(recoveries: Mapping[str, Recovery]) -> Rebuilt:
         if owned.terminal:
             ledger.finish(entry, finished[id])
     return rebuilt
-
-
-def lost_owners(ledger: Ledger, unsealed: Collection[str]) -> list[Entry]:
-    """Coroutines planned to a log that has ended without them: they are planned anew (rule 12 allows it)."""
-    return [
-        entry
-        for owner, entries in ledger.owned.items()
-        if owner and owner not in unsealed
-        for entry in entries.values()
-    ]
