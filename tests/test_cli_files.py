@@ -125,6 +125,24 @@ def test_stats_of_a_damaged_storage_count_the_rest(storage):
     assert sum(found["coroutines"].values()) == 20
 
 
+def test_history_says_that_something_is_damaged(storage):
+    history = ["history", "order-3", "--storage", str(storage)]
+    whole = run_json(*history)
+    assert ([step["what"] for step in whole["steps"]], whole["damaged"]) == (["adopted", "completed"], [])
+    assert "damaged" not in run(*history)
+    victim = objects(storage)[1]
+    victim.write_bytes(victim.read_bytes()[:-40])
+    found = run_json(*history)
+    assert len(found["steps"]) < 2
+    assert str(victim.relative_to(storage)) in found["damaged"]
+    assert "store verify" in run(*history)
+
+
+def test_history_of_nobody_is_refused(storage):
+    error = run_json("history", "nobody", "--storage", str(storage), code=1)["error"]
+    assert (error["type"], error["name"]) == ("NoSuchCoroutineError", "nobody")
+
+
 def test_signed_storage_needs_its_key(tmp_path, monkeypatch):
     fill(tmp_path, signing_key=KEY)
     monkeypatch.setenv("RAY_DURABLE_SIGNING_KEY", KEY)
@@ -180,7 +198,9 @@ def test_clear_asks_and_leaves_the_users_own_files(storage):
     assert "Nothing to delete" in run("store", "clear", "--storage", str(storage))
 
 
-@pytest.mark.parametrize("command", ["stats", "verify", "compact", "clear"])
+@pytest.mark.parametrize(
+    "command", [["store", name] for name in ("stats", "verify", "compact", "clear")] + [["history", "x"]]
+)
 @pytest.mark.parametrize(
     "storage, says",
     [
@@ -190,24 +210,34 @@ def test_clear_asks_and_leaves_the_users_own_files(storage):
     ],
 )
 def test_an_unfit_storage_is_refused_in_one_sentence(command, storage, says):
-    assert says in run("store", command, "--storage", storage, code=1)
-    error = run_json("store", command, "--storage", storage, code=1)["error"]
+    assert says in run(*command, "--storage", storage, code=1)
+    error = run_json(*command, "--storage", storage, code=1)["error"]
     assert says in error["message"]
     assert not Path("/no").exists()
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
-@pytest.mark.parametrize("command", [["stats"], ["verify"], ["compact"], ["clear", "--yes"]])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["store", "stats"],
+        ["store", "verify"],
+        ["store", "compact"],
+        ["store", "clear", "--yes"],
+        ["history", "order-1"],
+    ],
+)
 def test_without_permission_it_says_so(storage, command):
-    run("store", *command, "--storage", str(storage), "--help")
+    run(*command, "--storage", str(storage), "--help")
     run("store", "stats", "--storage", str(storage))  # loads every module while they can be read
+    run("history", "order-1", "--storage", str(storage))
     storage.chmod(0o700)
     for parent in [storage.parent, *storage.parent.parents]:
         if parent.stat().st_uid == 0 and parent != Path("/"):
             parent.chmod(parent.stat().st_mode | 0o055)
     os.seteuid(65534)
     try:
-        error = run_json("store", *command, "--storage", str(storage), code=1)["error"]
+        error = run_json(*command, "--storage", str(storage), code=1)["error"]
     finally:
         os.seteuid(0)
     assert "ermission denied" in error["message"]

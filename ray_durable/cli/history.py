@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ray_durable.cli.cluster import AddressOption, NameArgument, NamespaceOption, joined, moment
+from ray_durable.cli.cluster import NameArgument, NamespaceOption, moment
+from ray_durable.cli.joining import AddressOption, joined
 from ray_durable.cli.output import Answer, command, headline, table
 from ray_durable.cli.storage import StorageOption, opened, recovered, survey
 from ray_durable.clock import SYSTEM_CLOCK
@@ -54,13 +55,17 @@ def history(
     else:
         store, keys = opened(storage)
         id = find(name, store, keys)
-    steps = sorted(steps_of(id, store, keys), key=lambda step: (step.epoch, step.time, step.seq))
+    damaged: list[str] = []
+    steps = sorted(steps_of(id, store, keys, damaged), key=lambda step: (step.epoch, step.time, step.seq))
     if not everything:
         steps = list(together(steps))
     rows = [(moment(s.time), words(s), s.epoch, s.seq, s.log, bytes_text(s.bytes)) for s in steps]
     columns = ["TIME", "WHAT", "EPOCH", "SEQ", "LOG", "BYTES"]
-    shown = [headline(f"History: {name}"), table(columns, rows, right=("EPOCH", "SEQ", "BYTES"))]
-    return Answer({"id": id, "steps": [asdict(step) for step in steps]}, shown)
+    shown: list[Any] = [headline(f"History: {name}"), table(columns, rows, right=("EPOCH", "SEQ", "BYTES"))]
+    if damaged:
+        lacking = f"{len(damaged):,} objects in {store.url} are damaged, and may hold more of it"
+        shown += ["", f"{lacking}: `ray-durable store verify` names them."]
+    return Answer({"id": id, "steps": [asdict(step) for step in steps], "damaged": damaged}, shown)
 
 
 def find(name: str, store: Store, keys: Keys) -> str:
@@ -72,18 +77,19 @@ def find(name: str, store: Store, keys: Keys) -> str:
     return next((each.id for each in found if each.state in ("unfinished", "pending", "moving")), found[-1].id)
 
 
-def steps_of(id: str, store: Store, keys: Keys) -> Iterator[Step]:
-    """Every record about `id` that the logs still hold."""
+def steps_of(id: str, store: Store, keys: Keys, damaged: list[str]) -> Iterator[Step]:
+    """Every record about `id` that the logs still hold; names of objects that cannot be read go to `damaged`."""
     from ray_durable.checkpoint.names import log_prefix, writers
     from ray_durable.checkpoint.reading import read_log
     from ray_durable.checkpoint.record import Kind
 
     for writer in writers(store):
         times = {each.name: each.modified_s for each in store.list(log_prefix(writer))}
-        segments = read_log(store, writer, keys=keys).segments
+        reading = read_log(store, writer, keys=keys)
+        damaged += [str(each.name) for each in reading.damage]
         times |= {each.name: each.modified_s for each in store.list(log_prefix(writer))}
         now = SYSTEM_CLOCK.now()  # for what was written meanwhile, and compacted already
-        for segment in segments:
+        for segment in reading.segments:
             for row, coroutine in enumerate(segment.coroutines):
                 if coroutine == id:
                     what = Kind(segment.kinds[row]).name.lower()

@@ -11,13 +11,15 @@ from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
-from ray_durable.cli.cluster import AddressOption, joined, moment, short, styled
+from ray_durable.cli.cluster import moment, short, styled
+from ray_durable.cli.joining import AddressOption, NoCluster, joined
 from ray_durable.cli.output import CommandFailed, JsonOption, as_text, console, facts, fail, headline, table
 from ray_durable.clock import SYSTEM_CLOCK
 from ray_durable.errors import RayDurableError
 from ray_durable.inspection import bytes_text
 
 EVENTS_SHOWN = 8
+PATIENCE_S = 5.0  # then what is shown is called old, or Ray gone
 RATES = ("checkpoints", "bytes")
 
 
@@ -36,7 +38,9 @@ def top(
 
 
 def watch(address: str | None, interval: float, count: int | None, as_json: bool) -> None:
-    """Look again and again. A controller that restarts meanwhile is waited for."""
+    """Look again and again. A controller that restarts meanwhile is waited for.
+
+    Raises: NoCluster when Ray is gone."""
     out = console()
     with joined(address) as asker, Live(console=out, auto_refresh=False, transient=False) as live:
         before: Mapping[str, Any] | None = None
@@ -44,10 +48,10 @@ def watch(address: str | None, interval: float, count: int | None, as_json: bool
         events: list[dict[str, Any]] = []
         while True:
             try:
-                found = asker.ask("status")
-                news = asker.ask("events_since", number)
-            except CommandFailed:
-                if before is None:
+                found = asker.ask("status", within_s=PATIENCE_S)
+                news = asker.ask("events_since", number, within_s=PATIENCE_S)
+            except CommandFailed as error:
+                if before is None or isinstance(error, NoCluster):
                     raise
                 live.update(Text("The controller does not answer; it may be restarting.", "yellow"), refresh=True)
                 SYSTEM_CLOCK.sleep(interval)
