@@ -32,8 +32,9 @@ from ray_durable.errors import CodeChangedError, CompileError, RestoreError
 Policy = Literal["pinned", "strict"]
 Upgrade = Callable[[dict[str, Any], int], tuple[dict[str, Any], int]]
 
-BY_FINGERPRINT: dict[tuple[str, str, str], Compiled] = {}  # module, qualname, fingerprint
-CURRENT: dict[tuple[str, str], Compiled] = {}  # module, qualname → what that function is in this process now
+# module, qualname → the text of that function in this process now, and its globals. Not the function: one that was
+# defined in another would be kept for ever, with all that its closure holds
+CURRENT: dict[tuple[str, str], tuple[Source, dict[str, Any]]] = {}
 EXPORTED: dict[str, bytes] = {}
 UPGRADES: dict[tuple[str, str], Upgrade] = {}
 
@@ -65,8 +66,7 @@ def exported() -> Mapping[str, bytes]:
 def remember(compiled: Compiled) -> None:
     """Register a durable function, so that frames find it by its fingerprint."""
     source = compiled.source
-    BY_FINGERPRINT[source.module, source.qualname, compiled.fingerprint] = compiled
-    CURRENT[source.module, source.qualname] = compiled
+    CURRENT[source.module, source.qualname] = source, compiled.original.__globals__
 
 
 def set_upgrade(source: Source, hook: Upgrade) -> Upgrade:
@@ -162,9 +162,9 @@ def current_source(module_name: str, qualname: str) -> tuple[Source, dict[str, A
         module = sys.modules.get(module_name) or importlib.import_module(module_name)
     except ImportError:
         return None
-    compiled = CURRENT.get((module_name, qualname))
-    if compiled is not None:
-        return compiled.source, compiled.original.__globals__
+    known = CURRENT.get((module_name, qualname))
+    if known is not None:
+        return known
     found: Any = module
     for part in qualname.split("."):
         found = getattr(found, part, None)

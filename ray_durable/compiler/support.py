@@ -31,17 +31,27 @@ Saved = tuple[BaseException, Any, Any, Any, Any]
 class Resumed:
     """A manager that was entered before the capture: entering it again does nothing, leaving it leaves it."""
 
-    __slots__ = ("leave", "manager")
+    __slots__ = ("leave",)
 
     def __init__(self, manager: Any) -> None:
-        self.manager = manager
-        self.leave = type(manager).__exit__
+        self.leave = special(manager, "__exit__")
 
     def __enter__(self) -> None:
         return None
 
     def __exit__(self, *exception: Any) -> Any:
-        return self.leave(self.manager, *exception)
+        return self.leave(*exception)
+
+
+def special(owner: Any, name: str) -> Any:
+    """The method that CPython calls in a statement: looked for on the type alone, and bound if it can be."""
+    kind = type(owner)
+    for base in kind.__mro__:
+        if name in base.__dict__:
+            found = base.__dict__[name]
+            bind = getattr(type(found), "__get__", None)
+            return found if bind is None else bind(found, owner, kind)
+    return None
 
 
 def back(error: BaseException) -> Saved:
@@ -136,10 +146,10 @@ async def closing(generator: Any) -> None:
 def async_iter(iterable: Any) -> Any:
     """What `async for x in iterable` steps through."""
     kind = type(iterable)
-    make = getattr(kind, "__aiter__", None)
+    make = special(iterable, "__aiter__")
     if make is None:
         raise TypeError(f"'async for' requires an object with __aiter__ method, got {kind.__name__}")
-    iterator = make(iterable)
+    iterator = make()
     if getattr(type(iterator), "__anext__", None) is None:
         raise TypeError(
             "'async for' received an object from __aiter__ that does not implement __anext__: "
@@ -150,10 +160,9 @@ def async_iter(iterable: Any) -> Any:
 
 def next_of(iterator: Any) -> Any:
     """The awaitable of an async iterator's next step, `ready` to be awaited."""
-    kind = type(iterator)
-    if kind is AsyncGeneratorType:
-        return iterator.__anext__()
-    step = kind.__anext__(iterator)
+    step = anext(iterator)
+    if type(iterator) is AsyncGeneratorType:
+        return step
     try:
         found = ready(step)
         if type(found) is Awaited:
@@ -175,19 +184,18 @@ def is_awaitable(value: Any) -> bool:
 
 def enter_async(entered: Any) -> Any:
     """The awaitable of `__aenter__`; both methods must exist before either is called."""
-    kind = type(entered)
-    for name in ("__aenter__", "__aexit__"):
-        if not hasattr(kind, name):
-            message = f"'{kind.__name__}' object does not support the asynchronous context manager protocol"
-            raise TypeError(message + (" (missed __aexit__ method)" if name == "__aexit__" else ""))
-    return from_manager(kind.__aenter__(entered), "__aenter__")
+    enter, leave = special(entered, "__aenter__"), special(entered, "__aexit__")
+    if enter is None or leave is None:
+        message = f"'{type(entered).__name__}' object does not support the asynchronous context manager protocol"
+        raise TypeError(message + ("" if enter is None else " (missed __aexit__ method)"))
+    return from_manager(enter(), "__aenter__")
 
 
 def leave_async(entered: Any, error: BaseException | None) -> Any:
     """The awaitable of `__aexit__`."""
     traceback: TracebackType | None = None if error is None else error.__traceback__
     kind = None if error is None else type(error)
-    return from_manager(type(entered).__aexit__(entered, kind, error, traceback), "__aexit__")
+    return from_manager(special(entered, "__aexit__")(kind, error, traceback), "__aexit__")
 
 
 def from_manager(awaitable: Any, method: str) -> Any:

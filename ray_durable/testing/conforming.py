@@ -205,8 +205,8 @@ def by_pytest(path: str, select: str | None) -> dict[str, str]:
     import pytest
 
     collector = Collector()
-    quiet = ["-q", "-x", "--no-header", "--tb=short", "-p", "no:cacheprovider", "--assert=plain", "-W", "default"]
-    quiet.remove("-x")
+    quiet = ["-q", "--no-header", "--tb=short", "-p", "no:cacheprovider", "--assert=plain", "-W", "default"]
+    quiet.append("--continue-on-collection-errors")
     chosen = ["-k", select] if select else []
     pytest.main([*quiet, *chosen, "--rootdir", str(Path(path).parent), path], plugins=[collector])
     return collector.outcomes

@@ -110,7 +110,7 @@ def code_of(suspended: Any) -> types.CodeType | None:
 
 @durable
 def drive_generator(suspended: Any) -> Generator[Any, Any, Any]:
-    """Drives a generator, or the steps of a coroutine, renewing it at each suspension."""
+    """Drives a generator, renewing it at each suspension."""
     thrown: BaseException | None
     try:
         item = suspended.send(None)
@@ -122,13 +122,11 @@ def drive_generator(suspended: Any) -> Generator[Any, Any, Any]:
             sent = yield item
         except GivenUp:
             raise
-        except GeneratorExit:
-            suspended.close()
-            raise
         except BaseException as error:
             sent, thrown = None, error
         else:
             thrown = None
+        item = None  # as natively, it is not held while the next one is made
         try:
             item = suspended.send(sent) if thrown is None else suspended.throw(thrown)
         except StopIteration as stop:
@@ -141,18 +139,56 @@ drive_awaitable = types.coroutine(types.FunctionType(drive_generator.__code__, g
 
 
 class Steps:
-    """Awaits a coroutine by driving it."""
+    """Awaits a coroutine by driving it.
+
+    CPython closes what a coroutine awaits before it throws GeneratorExit into the coroutine itself. So the steps end
+    then (`left`), and begin again with that exception, which the coroutine that is driven may well survive."""
 
     def __init__(self, suspended: Any) -> None:
         self.suspended = suspended
+        self.thrown: BaseException | None = None
+        self.left = False
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        return drive_generator(self.suspended)
+        return drive_steps(self)
+
+    def step(self, sent: Any) -> Any:
+        thrown, self.thrown = self.thrown, None
+        return self.suspended.send(sent) if thrown is None else self.suspended.throw(thrown)
+
+
+@durable
+def drive_steps(steps: Steps) -> Generator[Any, Any, Any]:
+    """Drives a coroutine, renewing it at each suspension."""
+    sent = None
+    while True:
+        try:
+            item = steps.step(sent)
+        except StopIteration as stop:
+            return stop.value
+        steps.suspended = renewed(steps.suspended)
+        try:
+            sent = yield item
+        except GivenUp:
+            raise
+        except GeneratorExit:
+            steps.left = True
+            return None
+        except BaseException as error:
+            sent, steps.thrown = None, error
+        item = None
 
 
 @durable
 async def drive_coroutine(suspended: Any) -> Any:
-    return await Steps(suspended)
+    steps = Steps(suspended)
+    while True:
+        try:
+            return await steps
+        except GeneratorExit as error:
+            if not steps.left:
+                raise
+            steps.left, steps.thrown = False, error
 
 
 @durable
@@ -167,13 +203,11 @@ async def drive_async_generator(suspended: Any) -> AsyncGenerator[Any, Any]:
         suspended = renewed(suspended)
         try:
             sent = yield item
-        except GeneratorExit:
-            await suspended.aclose()
-            raise
         except BaseException as error:
             sent, thrown = None, error
         else:
             thrown = None
+        item = None  # as natively, it is not held while the next one is made
         try:
             item = await (suspended.asend(sent) if thrown is None else suspended.athrow(thrown))
         except StopAsyncIteration:
@@ -189,7 +223,7 @@ DRIVERS: dict[int, Callable[[Any], Any]] = {
 }
 DRIVING = frozenset(
     code
-    for driver in (drive_coroutine, drive_generator, drive_awaitable)
+    for driver in (drive_coroutine, drive_steps, drive_generator, drive_awaitable)
     for unit in (unit_of(driver.__code__),)
     for code in (driver.__code__, unit.code, unit.resume())  # type: ignore[union-attr]
 )
