@@ -92,25 +92,24 @@ class Janitor:
         return sum(part.size for parts in self.parts.values() for part in parts)
 
     def is_due(self) -> bool:
-        tail_bytes, tail_segments = self.log.tail(self.base.number)
-        chunks = self.log.chunks
+        tail, chunks = self.log.tail, self.log.chunks
         new_packs = sum(size for pack, size in list(chunks.sizes.items()) if pack not in self.pack_live)
         live = self.base_bytes + sum(self.pack_live.values())
-        return is_due(self.policy, live, tail_bytes + new_packs, tail_segments)
+        return is_due(self.policy, live, tail.bytes + new_packs, len(tail.sizes))
 
     def compact(self) -> Report:
         """Rewrite everything durable so far into a new base, and delete what it replaces. Raises: FencedError,
         LogStoppedError when the log ends meanwhile (nothing is lost then), StoreError, DamagedError."""
         log = self.log
-        cut = log.progress.durable
-        tail_bytes, _ = log.tail(self.base.number)
-        before = self.base_bytes + tail_bytes
-        tail = self.read([segment_name(log.writer, n) for n in range(self.base.number, cut)])
+        first = self.base.number
+        cut, saying = log.durable_tail()
+        before = self.base_bytes + log.tail.bytes
+        tail = self.read([segment_name(log.writer, number) for number in saying])
         # Packs found wanting last time: by now, every state that refers to them has long been appended.
         mover = Mover(log, Relocations.unpack(self.base.relocated), set(self.retiring))
         fresh = Fold(tail)
-        share_live = len(fresh) / max(1, sum(map(len, tail)))
-        partitions = max(self.partitions, partitions_for(self.base_bytes + int(share_live * tail_bytes)))
+        fresh_bytes = sum(segment.size for segment in tail) * len(fresh) // max(1, sum(map(len, tail)))
+        partitions = max(self.partitions, partitions_for(self.base_bytes + fresh_bytes))
         now_ms = int(log.clock.now() * 1000)
         archived: list[ArchiveRow] = []
         old_parts = [part for parts in self.parts.values() for part in parts]
@@ -126,10 +125,10 @@ class Janitor:
                 last = each == partitions - 1
                 self.finish(cut if last else self.base.number, old, mover if last else None, archived, partitions)
                 archived = []
-        packs = self.collect(cut, tail, mover)
+        packs = self.collect(first, cut, mover)
         log.metrics.compactions.add(1)
         log.metrics.compacted_segments.add(len(tail), "rewritten")
-        return Report(len(tail), before, self.base_bytes, mover.archived, packs)
+        return Report(cut - first, before, self.base_bytes, mover.archived, packs)
 
     # -- reading
 
@@ -238,13 +237,13 @@ class Janitor:
 
     # -- deleting
 
-    def collect(self, cut: int, tail: list[Segment], mover: Mover) -> int:
-        """Delete the segments and packs that the base has made needless."""
+    def collect(self, first: int, cut: int, mover: Mover) -> int:
+        """Delete the segments from `first` on, and packs, that the base has made needless."""
         log = self.log
-        for segment in tail:
-            log.store.delete(segment.name)
+        for number in range(first, cut):
+            log.store.delete(segment_name(log.writer, number))
         log.forget_tail(cut)
-        log.metrics.compacted_segments.add(len(tail), "deleted")
+        log.metrics.compacted_segments.add(cut - first, "deleted")
         for pack in mover.emptied:
             log.store.delete(chunk_name(log.writer, f"{pack:016d}"))
             log.chunks.sizes.pop(pack, None)

@@ -24,6 +24,7 @@ from ray_durable.checkpoint.names import segment_name
 from ray_durable.checkpoint.record import Codec, Kind
 from ray_durable.checkpoint.segment import Row, encode
 from ray_durable.checkpoint.stores import Store, open_store
+from ray_durable.checkpoint.tail import Tail
 from ray_durable.checkpoint.writing import ObjectWriter
 from ray_durable.clock import SYSTEM_CLOCK, Clock
 from ray_durable.errors import FencedError, LogStoppedError, StoreError
@@ -49,6 +50,9 @@ class Batch:
 
     tokens: list[Any]
     size: int
+    number: int
+    stored: int
+    rows: Sequence[Row]
 
 
 class Log:
@@ -95,8 +99,7 @@ class Log:
         self.lock = threading.Lock()
         self.advanced = threading.Condition(self.lock)
         self.marks_wanted = 0
-        self.sizes: dict[int, int] = {}
-        """Bytes of each segment that no base has replaced."""
+        self.tail = Tail()
         self.bytes_taken = 0
         self.bytes_released = 0
         self.error: Exception | None = None
@@ -176,15 +179,15 @@ class Log:
             self.marks_wanted += 1
         self.executor.submit(self.run_commits)
 
-    def tail(self, base: int) -> tuple[int, int]:
-        """Bytes and number of the segments from `base` on."""
-        sizes = [size for number, size in list(self.sizes.items()) if number >= base]
-        return sum(sizes), len(sizes)
+    def durable_tail(self) -> tuple[int, list[int]]:
+        """The first number that is not durable yet, and the segments below it that still say something."""
+        with self.lock:
+            return self.progress.durable, self.tail.saying(self.progress.durable)
 
     def forget_tail(self, base: int) -> None:
-        """The segments below `base` are deleted."""
-        for number in [number for number in list(self.sizes) if number < base]:
-            del self.sizes[number]
+        """The segments below `base` are replaced."""
+        with self.lock:
+            self.tail.forget(base)
 
     # -- the executor's side
 
@@ -199,14 +202,15 @@ class Log:
                 pack = self.chunks.take()
                 number = self.progress.start()
             try:
-                self.write(number, rows, pack)
+                stored = self.write(number, rows, pack)
             except (FencedError, LogStoppedError) as error:
                 self.stop(error)
                 return
             except Exception as error:  # not the store's: what was gathered cannot be encoded
                 self.stop(LogStoppedError(self.writer, f"segment {number}: {type(error).__name__}: {error}"))
                 return
-            self.release(number, Batch([row[7] for row in rows if row is not MARK_ROW], size))
+            tokens = [row[7] for row in rows if row is not MARK_ROW]
+            self.release(number, Batch(tokens, size, number, stored, rows))
 
     def take(self) -> tuple[list[Row], int]:
         """The oldest rows, as many as one segment should hold. `append` may add meanwhile: it adds at the end."""
@@ -224,9 +228,10 @@ class Log:
         self.bytes_taken += size
         return rows, size
 
-    def write(self, number: int, rows: Sequence[Row], pack: Pack | None) -> None:
-        """Make segment `number` durable, and before it the pack that its records refer to. Raises: FencedError,
-        LogStoppedError."""
+    def write(self, number: int, rows: Sequence[Row], pack: Pack | None) -> int:
+        """Make segment `number` durable, and before it the pack that its records refer to. Returns its bytes.
+
+        Raises: FencedError, LogStoppedError."""
         now_ms = int(self.clock.now() * 1000)
         data = encode(self.writer, number, self.nonce, rows, keys=self.keys, time_ms=now_ms)
         began = self.clock.monotonic()
@@ -235,13 +240,15 @@ class Log:
         self.objects.create(segment_name(self.writer, number), data, number)
         self.durable_at = self.clock.monotonic()
         self.metrics.commit_time.observe(self.durable_at - began)
-        self.sizes[number] = len(data)
         self.metrics.segment_bytes.add(len(data))
+        return len(data)
 
     def release(self, number: int, batch: Batch) -> None:
         with self.advanced:
             released = self.progress.finish(number, batch)
             self.bytes_released += batch.size
+            for each in released:
+                self.tail.add(each.number, each.stored, each.rows)
             if any(each.tokens for each in released):
                 tokens = released[0].tokens if len(released) == 1 else [t for b in released for t in b.tokens]
                 self.call_soon(self.on_durable, tokens)  # under the lock: two commits cannot swap places

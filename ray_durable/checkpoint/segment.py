@@ -51,6 +51,7 @@ TIMED_SCHEMA = pa.schema([TIME, *FIELDS], metadata=METADATA)
 """Of parts, whose records are of different times; the time of a segment's is in its footer."""
 SCHEMA_MESSAGE = {schema: schema.serialize().to_pybytes() for schema in (SCHEMA, TIMED_SCHEMA)}
 PLAIN = pa.ipc.IpcWriteOptions(use_threads=False)
+READ = pa.ipc.IpcReadOptions(use_threads=False)
 COMPRESSED = pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", compression_level=1), use_threads=False)
 
 
@@ -217,7 +218,7 @@ def read_batch(footer: Footer, body: Any) -> Any:
     if footer.flags & NO_SCHEMA:
         size = min(int.from_bytes(body[:4].to_pybytes(), "little"), SCHEMA_FROM_BYTES * 100)
         return pa.ipc.read_record_batch(pa.ipc.read_message(LZ4.decompress(body[4:], size)), SCHEMA)
-    with pa.ipc.open_stream(body) as stream:
+    with pa.ipc.open_stream(body, options=READ) as stream:
         batch = stream.read_next_batch()
     if not (batch.schema.equals(SCHEMA) or batch.schema.equals(TIMED_SCHEMA)):
         raise pa.ArrowInvalid("its columns are not ours")
