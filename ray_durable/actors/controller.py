@@ -159,9 +159,11 @@ class Controller:
         """Meet the hosts that live, take over those that do not, and finish what earlier terms began."""
         self.metrics.rebuilds.add(1)
         self.leader.sealed_before(rebuilt.sealed)
+        for writer in sorted(rebuilt.sealed & self.fleet.hosts.keys()):  # idle, it would not notice by itself
+            self.fleet.kill(self.fleet.hosts.pop(writer))
         for record in self.fleet.hosts.values():
             self.fleet.spawn(self.fleet.watch(record))
-        for writer in rebuilt.unsealed - set(self.fleet.hosts):
+        for writer in sorted(rebuilt.unsealed - set(self.fleet.hosts)):
             await take_over(self.leader, HostRecord(writer, "", None, state="dead"), "call_failed", "cold_start")
         self.fleet.ensure_shared_hosts()
         await self.leader.place_waiting()
