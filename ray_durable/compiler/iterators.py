@@ -146,9 +146,10 @@ def reduce_reversed_list(iterator: Any) -> Reduced:
 def reduce_range(iterator: Any) -> Reduced:
     reduced = iterator.__reduce__()
     left = reduced[1][0]
-    if len(reduced) > 2 and reduced[2]:
-        left = left[reduced[2] :]
-    return range_iterator, (left.start, left.stop, left.step)
+    start, step = left.start, left.step
+    if len(reduced) > 2:
+        start += reduced[2] * step  # a third of the time of slicing
+    return range_iterator, (start, left.stop, step)
 
 
 # ---- dicts: which view, the dict, how many entries are consumed, how many there were ---------------------------------

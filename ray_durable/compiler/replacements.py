@@ -112,7 +112,8 @@ def remembered(receiver: Any, name: str, found: Any, twin: Callback | None) -> t
         own = getattr(kind, name, None)
         if type(found) is not MethodType or found.__func__ is own:
             return kind, None, None  # a method of the type: the same for all of its instances
-    return None, found, None
+    # what belongs to a module stays; anything else would be kept alive by the place that calls it
+    return None, found if kind is ModuleType else None, None
 
 
 def suspending_async(function: Any) -> Callback | None:

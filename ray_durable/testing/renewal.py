@@ -15,6 +15,7 @@ import collections
 import contextlib
 import functools
 import inspect
+import sys
 import types
 from collections.abc import AsyncGenerator, Callable, Generator
 from functools import partial
@@ -84,12 +85,22 @@ def renewed(suspended: Any) -> Any:
         COUNTS["not captured: awaits what is not durable"] += 1
         return suspended
     inner = list(delegates_of(suspended))[1:]
-    found = restore(frame)
+    found = without_hooks(restore, frame)
     for each in (suspended, found):  # the values live on; and `found` is its driver's to close
         discard(each, deep=False)
     give_up(inner)
     COUNTS["renewed"] += 1
     return found
+
+
+def without_hooks(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call, while async generators that are started are not shown to the event loop: it knows their drivers."""
+    hooks = sys.get_asyncgen_hooks()
+    sys.set_asyncgen_hooks(None, None)
+    try:
+        return function(*arguments)
+    finally:
+        sys.set_asyncgen_hooks(*hooks)
 
 
 class GivenUp(BaseException):
@@ -108,112 +119,108 @@ def code_of(suspended: Any) -> types.CodeType | None:
     return found
 
 
+class Driven:
+    """A suspended object that is driven, and what goes into it next; of which, as natively, nothing is held meanwhile.
+
+    CPython closes what a coroutine awaits before it throws GeneratorExit into the coroutine itself. So the steps of one
+    end then (`left`), and begin again with that exception, which the coroutine that is driven may well survive."""
+
+    def __init__(self, suspended: Any) -> None:
+        self.suspended = suspended
+        self.sent: Any = None
+        self.thrown: BaseException | None = None
+        self.left = False
+
+    def taken(self, name: str) -> Any:
+        value = getattr(self, name)
+        setattr(self, name, None)
+        return value
+
+    def step(self) -> Any:
+        if self.thrown is not None:
+            return self.suspended.throw(self.taken("thrown"))
+        return self.suspended.send(self.taken("sent"))
+
+    def step_of(self, suspended: Any) -> Any:
+        """The awaitable of an async generator's next step."""
+        if self.thrown is not None:
+            return suspended.athrow(self.taken("thrown"))
+        return without_hooks(suspended.asend, self.taken("sent"))
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return drive_steps(self)
+
+
 @durable
 def drive_generator(suspended: Any) -> Generator[Any, Any, Any]:
     """Drives a generator, renewing it at each suspension."""
-    thrown: BaseException | None
-    try:
-        item = suspended.send(None)
-    except StopIteration as stop:
-        return stop.value
+    driven, suspended = Driven(suspended), None
     while True:
-        suspended = renewed(suspended)
         try:
-            sent = yield item
+            item = driven.step()
+        except StopIteration as stop:
+            return stop.value
+        driven.suspended = renewed(driven.suspended)
+        try:
+            driven.sent = yield item
         except GivenUp:
             raise
         except BaseException as error:
-            sent, thrown = None, error
-        else:
-            thrown = None
-        item = None  # as natively, it is not held while the next one is made
-        try:
-            item = suspended.send(sent) if thrown is None else suspended.throw(thrown)
-        except StopIteration as stop:
-            return stop.value
-        finally:
-            thrown = None
+            driven.thrown = error
+        item = None
 
 
 drive_awaitable = types.coroutine(types.FunctionType(drive_generator.__code__, globals()))
 
 
-class Steps:
-    """Awaits a coroutine by driving it.
-
-    CPython closes what a coroutine awaits before it throws GeneratorExit into the coroutine itself. So the steps end
-    then (`left`), and begin again with that exception, which the coroutine that is driven may well survive."""
-
-    def __init__(self, suspended: Any) -> None:
-        self.suspended = suspended
-        self.thrown: BaseException | None = None
-        self.left = False
-
-    def __await__(self) -> Generator[Any, Any, Any]:
-        return drive_steps(self)
-
-    def step(self, sent: Any) -> Any:
-        thrown, self.thrown = self.thrown, None
-        return self.suspended.send(sent) if thrown is None else self.suspended.throw(thrown)
-
-
 @durable
-def drive_steps(steps: Steps) -> Generator[Any, Any, Any]:
-    """Drives a coroutine, renewing it at each suspension."""
-    sent = None
+def drive_steps(driven: Driven) -> Generator[Any, Any, Any]:
+    """The same for the steps of a coroutine."""
     while True:
         try:
-            item = steps.step(sent)
+            item = driven.step()
         except StopIteration as stop:
             return stop.value
-        steps.suspended = renewed(steps.suspended)
+        driven.suspended = renewed(driven.suspended)
         try:
-            sent = yield item
+            driven.sent = yield item
         except GivenUp:
             raise
         except GeneratorExit:
-            steps.left = True
+            driven.left = True
             return None
         except BaseException as error:
-            sent, steps.thrown = None, error
+            driven.thrown = error
         item = None
 
 
 @durable
 async def drive_coroutine(suspended: Any) -> Any:
-    steps = Steps(suspended)
+    driven, suspended = Driven(suspended), None
     while True:
         try:
-            return await steps
+            return await driven
         except GeneratorExit as error:
-            if not steps.left:
+            if not driven.left:
                 raise
-            steps.left, steps.thrown = False, error
+            driven.left, driven.thrown = False, error
 
 
 @durable
 async def drive_async_generator(suspended: Any) -> AsyncGenerator[Any, Any]:
     """Drives an async generator, renewing it at each `yield`; what it awaits is awaited natively."""
-    thrown: BaseException | None
-    try:
-        item = await suspended.asend(None)
-    except StopAsyncIteration:
-        return
+    driven = Driven(None)  # the generator itself is a local: a delegate, which a restore replaces there
     while True:
-        suspended = renewed(suspended)
         try:
-            sent = yield item
-        except BaseException as error:
-            sent, thrown = None, error
-        else:
-            thrown = None
-        item = None  # as natively, it is not held while the next one is made
-        try:
-            item = await (suspended.asend(sent) if thrown is None else suspended.athrow(thrown))
+            item = await driven.step_of(suspended)
         except StopAsyncIteration:
             return
-        finally:
-            thrown = None
+        suspended = renewed(suspended)
+        try:
+            driven.sent = yield item
+        except BaseException as error:
+            driven.thrown = error
+        item = None
 
 
 DRIVERS: dict[int, Callable[[Any], Any]] = {

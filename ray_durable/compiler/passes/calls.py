@@ -4,7 +4,7 @@ Goal    the check costs a few nanoseconds where a place calls the same thing aga
         compiler's that no frame carries, the callee (or the receiver's type) that was found to be ordinary.
 Keeps   callee, positional arguments, then keywords, each evaluated once.
 
-    x = f(a)      =>   _v1 = f
+    x = f(a)      =>   _v1 = f                                                  (f a variable of the module)
                        if _v1 is _site1 or (_v2 := suspending(_v1)) is None:
                            _site1 = _v1
                            x = _v1(a)
@@ -81,16 +81,25 @@ class Calls(Conditions):
                 function = load(name)
             arguments, keywords = self.once(arguments, keywords)
             result = self.new()
-            self.function_call(node, function, (arguments, keywords), result)
+            self.function_call(node, function, (arguments, keywords), result, self.is_global(node.func))
         self.out[-1].result = result  # type: ignore[attr-defined]
         return located(load(result), node)
 
-    def function_call(self, node: ast.Call, function: ast.expr, given: Arguments, result: str) -> None:
-        site, twin = self.context.names.site(), self.new()
+    def is_global(self, function: ast.expr) -> bool:
+        """Whether a callee is a variable of the module: what a place remembers of others would outlive its variable."""
+        scope = self.context.scope
+        return isinstance(function, ast.Name) and not (scope.owns(function.id) or function.id in scope.free)
+
+    def function_call(self, node: ast.Call, function: ast.expr, given: Arguments, result: str, remembers: bool) -> None:
+        twin = self.new()
         asked = ast.NamedExpr(ast.Name(twin, ast.Store()), call(self.helper("suspending"), function))
-        known = compare(function, ast.Is(), load(site))
-        ordinary = ast.BoolOp(ast.Or(), [known, compare(asked, ast.Is(), constant(None))])
-        direct = [located(assign(site, function), node), self.direct(node, function, given, result)]
+        ordinary: ast.expr = compare(asked, ast.Is(), constant(None))
+        direct = [self.direct(node, function, given, result)]
+        if remembers:
+            site = self.context.names.site()
+            known = compare(function, ast.Is(), load(site))
+            ordinary = ast.BoolOp(ast.Or(), [known, ordinary])
+            direct.insert(0, located(assign(site, function), node))
         self.emit(if_(ordinary, direct, [self.through(node, twin, given, result)]), node)
 
     def method_call(self, node: ast.Call, receiver: ast.Name, method: str, result: str) -> None:

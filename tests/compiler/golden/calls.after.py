@@ -1,5 +1,4 @@
 def calls(fetch, urls, log):
-    _site1 = _site2 = _site3 = _site4 = None
     try:
         _v1 = []
         _it1 = loop_iter(urls)
@@ -7,8 +6,7 @@ def calls(fetch, urls, log):
         for _item1 in _it1:
             if _item1:
                 _v2 = fetch
-                if _v2 is _site1 or (_v4 := suspending(_v2)) is None:
-                    _site1 = _v2
+                if (_v4 := suspending(_v2)) is None:
                     _item2 = _v2(_item1)
                 else:
                     _item2 = (yield from _v4(_item1))
@@ -21,22 +19,19 @@ def calls(fetch, urls, log):
         _v1 = log
         _v2 = len(pages)
         _v3 = fetch
-        if _v3 is _site2 or (_v5 := suspending(_v3)) is None:
-            _site2 = _v3
+        if (_v5 := suspending(_v3)) is None:
             _v4 = _v3(urls[0])
         else:
             _at = 2
             _v4 = (yield from _v5(urls[0]))
-        if _v1 is _site3 or (_v7 := suspending(_v1)) is None:
-            _site3 = _v1
+        if (_v7 := suspending(_v1)) is None:
             _v1(_v2, _v4)
         else:
             _at = 3
             yield from _v7(_v2, _v4)
         _v1 = _v2 = _v3 = _v4 = _v5 = _v7 = None
         _v1 = fetch
-        if _v1 is _site4 or (_v3 := suspending(_v1)) is None:
-            _site4 = _v1
+        if (_v3 := suspending(_v1)) is None:
             _v2 = _v1(pages)
         else:
             _at = 4
