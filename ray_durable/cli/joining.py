@@ -19,7 +19,7 @@ from ray_durable.cli.output import CommandFailed
 from ray_durable.config import Settings
 from ray_durable.errors import NotConnectedError
 
-ANSWER_S = 60.0  # a controller that restarts just now answers within seconds; more is trouble
+ANSWER_S = 45.0  # a controller that restarts just now answers within seconds; Ray ends a process after 60 without GCS
 REACH_S = 3.0
 
 AddressOption = Annotated[
@@ -67,27 +67,26 @@ def joined(address: str | None) -> Iterator[Asker]:
     from ray_durable.actors.client import Client
 
     namespace = Settings.load().namespace
-    try:
-        with silenced_stderr():
+    with silenced_stderr():
+        try:
             ray.init(where, namespace=namespace, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        raise no_cluster(where, str(error).splitlines()[0]) from None
-    try:
-        yield Asker(Client.find(namespace, "This command"))
-    except NotConnectedError:
-        raise CommandFailed(
-            "This Ray cluster has no ray_durable controller.",
-            f"Start one with ray_durable.init() in a driver (namespace {namespace!r}).",
-        ) from None
-    finally:
-        with silenced_stderr():
+        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+            raise no_cluster(where, str(error).splitlines()[0]) from None
+        try:
+            yield Asker(Client.find(namespace, "This command"))
+        except NotConnectedError:
+            raise CommandFailed(
+                "This Ray cluster has no ray_durable controller.",
+                f"Start one with ray_durable.init() in a driver (namespace {namespace!r}).",
+            ) from None
+        finally:
             ray.shutdown()
 
 
 @contextlib.contextmanager
 def silenced_stderr() -> Iterator[None]:
-    """Ray's C++ part writes to file descriptor 2 while a process joins or leaves a cluster. What matters of it comes as
-    an exception as well."""
+    """Ray's C++ part writes to file descriptor 2 when a process joins or leaves a cluster, or loses it. What matters of
+    it comes as an exception as well."""
     sys.stderr.flush()
     kept = os.dup(2)
     try:

@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.text import Text
 
 from ray_durable.cli.cluster import moment, short, styled
-from ray_durable.cli.joining import AddressOption, NoCluster, joined
+from ray_durable.cli.joining import AddressOption, Asker, NoCluster, joined
 from ray_durable.cli.output import CommandFailed, JsonOption, as_text, console, facts, fail, headline, table
 from ray_durable.clock import SYSTEM_CLOCK
 from ray_durable.errors import RayDurableError
@@ -43,34 +43,41 @@ def watch(address: str | None, interval: float, count: int | None, as_json: bool
     Raises: NoCluster when Ray is gone."""
     out = console()
     with joined(address) as asker, Live(console=out, auto_refresh=False, transient=False) as live:
-        before: Mapping[str, Any] | None = None
-        looked, number = 0, 0
-        events: list[dict[str, Any]] = []
-        while True:
-            try:
-                found = asker.ask("status", within_s=PATIENCE_S)
-                news = asker.ask("events_since", number, within_s=PATIENCE_S)
-            except CommandFailed as error:
-                if before is None or isinstance(error, NoCluster):
-                    raise
-                live.update(Text("The controller does not answer; it may be restarting.", "yellow"), refresh=True)
-                SYSTEM_CLOCK.sleep(interval)
-                continue
-            found["time"] = SYSTEM_CLOCK.monotonic()
-            number = max([event["number"] for event in news], default=number)
-            events = (events + news)[-EVENTS_SHOWN:]
-            rates = rates_of(found, before)
-            if as_json:
-                print(json.dumps({**found, "rates": rates, "events": news}, default=str), flush=True)
-            else:
-                live.update(screen(found, rates, events), refresh=True)
-            before = found
-            looked += 1
-            if count is not None and looked >= count:
-                break
+        try:
+            look_on(asker, live, interval, count, as_json)
+        finally:
+            live.stop()
+            if not (as_json or out.is_terminal):
+                out.line()  # to a file, Live leaves the last line open
+
+
+def look_on(asker: Asker, live: Live, interval: float, count: int | None, as_json: bool) -> None:
+    before: Mapping[str, Any] | None = None
+    looked, number = 0, 0
+    events: list[dict[str, Any]] = []
+    while True:
+        try:
+            found = asker.ask("status", within_s=PATIENCE_S)
+            news = asker.ask("events_since", number, within_s=PATIENCE_S)
+        except CommandFailed as error:
+            if before is None or isinstance(error, NoCluster):
+                raise
+            live.update(Text("The controller does not answer; it may be restarting.", "yellow"), refresh=True)
             SYSTEM_CLOCK.sleep(interval)
-    if not (as_json or out.is_terminal):
-        out.line()  # to a file, Live leaves the last line open
+            continue
+        found["time"] = SYSTEM_CLOCK.monotonic()
+        number = max([event["number"] for event in news], default=number)
+        events = (events + news)[-EVENTS_SHOWN:]
+        rates = rates_of(found, before)
+        if as_json:
+            print(json.dumps({**found, "rates": rates, "events": news}, default=str), flush=True)
+        else:
+            live.update(screen(found, rates, events), refresh=True)
+        before = found
+        looked += 1
+        if count is not None and looked >= count:
+            return
+        SYSTEM_CLOCK.sleep(interval)
 
 
 def rates_of(now: Mapping[str, Any], before: Mapping[str, Any] | None) -> dict[str, dict[str, float]]:
