@@ -13,8 +13,9 @@ memory pages touched 25 ms and 2 % of its bytes. Pages of 4 KiB would take twice
 from __future__ import annotations
 
 import threading
+from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,6 +39,8 @@ from ray_durable.metrics import NO_METRICS, Metrics
 
 BLOCK_BYTES = 64 << 10
 PAGE_BYTES = 8 << 10
+PACK_BYTES_MAX = 4 << 20
+"""A larger one would be copied whole when half of it is needed, and time out on a slow link."""
 OWNERS_MAX = 1024
 OWNERS_BYTES_MAX = 1 << 30
 
@@ -77,9 +80,13 @@ class Chunks:
         self.owners: OrderedDict[int, tuple[Any, bytes, int]] = OrderedDict()
         self.owners_bytes = 0
         self.pending = Pack(0)
+        self.filled: list[Pack] = []
+        """Further ones of the coming commit, which have as much as one should hold."""
         self.packs_begun = 1
         self.sizes: dict[int, int] = {}
-        """Bytes in each pack that was begun and not yet deleted."""
+        """Bytes in each pack that is on its way or stored."""
+        self.came_with: dict[int, int] = {}
+        """The segment before which each was written."""
         self.lock = threading.Lock()
 
     # -- saving
@@ -93,11 +100,11 @@ class Chunks:
             return known[1]
         data = data.cast("B")
         with self.lock:
-            before = self.pending.size
+            before = self.gathered
             digest, extents = self.place(data)
             reference = self.references.get(digest) or self.refer(digest, len(data), extents)
             self.references[digest] = reference
-            written = self.pending.size - before
+            written = self.gathered - before
         self.count("written", -(-written // PAGE_BYTES), written)
         self.count("reused", (len(data) - written) // PAGE_BYTES, max(0, len(data) - written))
         if owner is not None:
@@ -129,19 +136,30 @@ class Chunks:
             name = blake3(page).digest()
             extent = pages.get(name)
             if extent is None:
-                extent = pages[name] = self.pending.add(bytes(page))
+                extent = pages[name] = self.add(bytes(page))
             extents.append(extent)
         return tuple(merged(extents))
 
     def refer(self, digest: bytes, length: int, extents: list[Extent]) -> bytes:
         where = None
         if len(extents) > INLINE_EXTENTS:
-            where = self.pending.add(pack_extents(extents))
+            where = self.add(pack_extents(extents))
         needed: dict[int, int] = {}
         for extent in [*extents, where] if where is not None else extents:
             needed[extent.pack] = needed.get(extent.pack, 0) + extent.length
         inline = () if where is not None else tuple(extents)
         return Reference(self.writer, digest, length, tuple(sorted(needed.items())), inline, where).pack()
+
+    def add(self, data: bytes) -> Extent:
+        if self.pending.size and self.pending.size + len(data) > PACK_BYTES_MAX:
+            self.filled.append(self.pending)
+            self.pending = self.begin()
+        return self.pending.add(data)
+
+    @property
+    def gathered(self) -> int:
+        """Bytes that wait for the next commit."""
+        return self.pending.size + sum(pack.size for pack in self.filled)
 
     def remember(self, owner: Any, reference: bytes, size: int) -> None:
         self.owners[id(owner)] = (owner, reference, size)
@@ -156,14 +174,17 @@ class Chunks:
 
     # -- committing, in the log's threads
 
-    def take(self) -> Pack | None:
-        """The pending pack, if there is anything in it; a new one is begun."""
+    def take(self, segment: int) -> list[Pack]:
+        """The packs to write before `segment`; a new one is begun."""
         if not self.pending.size:
-            return None
+            return []
         with self.lock:
-            pack, self.pending = self.pending, self.begin()
-            self.sizes[pack.number] = pack.size
-        return pack
+            packs = [*self.filled, self.pending]
+            self.filled, self.pending = [], self.begin()
+            for pack in packs:
+                self.sizes[pack.number] = pack.size
+                self.came_with[pack.number] = segment
+        return packs
 
     def begin(self) -> Pack:
         self.packs_begun += 1
@@ -179,19 +200,59 @@ class Chunks:
         data = wrap(self.writer, pack.number, self.nonce, b"".join(pack.pieces), Form.CHUNKS, self.keys)
         return chunk_name(self.writer, f"{pack.number:016d}"), data
 
-    def forget(self, packs: Iterable[int]) -> None:
-        """Refer to nothing in these packs from now on: compaction is about to take them away."""
-        gone = set(packs)
+    def narrow(self, live: Mapping[int, Sequence[Extent]]) -> None:
+        """Refer to nothing in these packs from now on but to what is live: compaction is about to copy that elsewhere
+        and to take them away. `live`: by pack, sorted and apart."""
+        spans = {
+            pack: ([each.offset for each in extents], [each.offset + each.length for each in extents])
+            for pack, extents in live.items()
+        }
+
+        def is_kept(extent: Extent) -> bool:
+            if extent.pack not in spans:
+                return True
+            starts, ends = spans[extent.pack]
+            at = bisect_right(starts, extent.offset) - 1
+            return at >= 0 and extent.offset + extent.length <= ends[at]
+
+        self.change(live, lambda extents: extents if all(map(is_kept, extents)) else None)
+
+    def redirect(self, moved: Relocations) -> None:
+        """What has been copied out of packs is referred to where it is now."""
+
+        def there(extents: Sequence[Extent]) -> Sequence[Extent] | None:
+            found = merged(moved.follow(extents))
+            return None if any(each.pack in moved.runs for each in found) else found
+
+        self.change(moved.runs, there)
+
+    def change(self, packs: Container[int], new: Callable[[Sequence[Extent]], Sequence[Extent] | None]) -> None:
+        """Put `new(extents)` in the place of all extents in `packs`, or nothing if that is None. References are made
+        anew when they are asked for. The search takes a while; `save` waits only for the changes."""
+        pages = [(name, each, new((each,))) for name, each in list(self.pages.items()) if each.pack in packs]
+        blocks = [
+            (name, each, new(each))
+            for name, each in list(self.blocks.items())
+            if any(extent.pack in packs for extent in each)
+        ]
         with self.lock:
-            self.pages = {name: extent for name, extent in self.pages.items() if extent.pack not in gone}
-            self.blocks = {
-                name: extents for name, extents in self.blocks.items() if all(each.pack not in gone for each in extents)
-            }
-            self.references = {
-                digest: reference for digest, reference in self.references.items() if gone.isdisjoint(needs(reference))
-            }
+            for name, page, extents in pages:
+                if self.pages.get(name) is page:
+                    if extents is None or len(extents) != 1:
+                        del self.pages[name]
+                    else:
+                        self.pages[name] = extents[0]
+            for name, block, extents in blocks:
+                if self.blocks.get(name) is block:
+                    if extents is None:
+                        del self.blocks[name]
+                    else:
+                        self.blocks[name] = tuple(extents)
+            for digest, reference in list(self.references.items()):
+                if any(pack in packs for pack in needs(reference)):
+                    del self.references[digest]
             for key, (_, reference, size) in list(self.owners.items()):
-                if not gone.isdisjoint(needs(reference)) and self.owners.pop(key, None) is not None:
+                if any(pack in packs for pack in needs(reference)) and self.owners.pop(key, None) is not None:
                     self.owners_bytes -= size
 
     # -- loading
@@ -199,11 +260,14 @@ class Chunks:
     def load(self, reference: bytes) -> bytearray:
         """The buffer that `reference` names. Raises: DamagedError when any byte of it is not as it was saved."""
         wanted = Reference.unpack(reference)
-        try:
-            return self.read(wanted, Relocations())
-        except NotFoundError:
-            base = current_base(self.store, wanted.writer, self.keys)
-            return self.read(wanted, Relocations.unpack(base.relocated))
+        relocated = ""
+        while True:
+            try:
+                return self.read(wanted, Relocations.unpack(relocated))
+            except NotFoundError:  # compaction has moved it; perhaps once more while we looked
+                known, relocated = relocated, current_base(self.store, wanted.writer, self.keys).relocated
+                if relocated == known:
+                    raise
 
     def read(self, wanted: Reference, relocations: Relocations) -> bytearray:
         extents = list(wanted.extents)

@@ -26,20 +26,21 @@ OVER = 1 << 62
 class Policy:
     """When compaction runs, and what it keeps.
 
-    `tail_ratio`: run when the segments since the last base have that share of the base's bytes, or `tail_bytes_min`
-    if that is more; or when there are `tail_segments_max` of them. `retention_s`: results of finished coroutines are
+    `garbage_ratio`: run when that share of what is live may be garbage, and at least `garbage_bytes_min`; or when there
+    are `tail_segments_max` segments since the last base. `retention_s`: results of finished coroutines are
     archived when that old; None: never. `retention_count`: or when there are more than that. `tombstone_s`: how long
-    after that "expired" is answered; None: for ever. `pack_live_ratio`: a pack of chunks is emptied when less of it
-    is needed.
+    after that "expired" is answered; None: for ever. `pack_garbage_ratio`: how much garbage may stay in packs of
+    chunks, as a share of what is live there; `pack_copy_ratio`: how much of that is copied at a time, at most.
     """
 
-    tail_ratio: float = 0.6
-    tail_bytes_min: int = 4 << 20
+    garbage_ratio: float = 0.5
+    garbage_bytes_min: int = 4 << 20
     tail_segments_max: int = 4_000
     retention_s: float | None = 604_800.0
     retention_count: int | None = None
     tombstone_s: float | None = None
-    pack_live_ratio: float = 0.66
+    pack_garbage_ratio: float = 0.15
+    pack_copy_ratio: float = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +53,10 @@ class Keeping:
     tombstone_only: bool = False
 
 
-def is_due(policy: Policy, base_bytes: int, tail_bytes: int, tail_segments: int) -> bool:
-    """Whether a log should be compacted now."""
-    return tail_segments >= policy.tail_segments_max or tail_bytes >= max(
-        policy.tail_bytes_min, policy.tail_ratio * base_bytes
+def is_due(policy: Policy, live_bytes: int, garbage_bytes: int, tail_segments: int) -> bool:
+    """Whether a log should be compacted now. `garbage_bytes`: of all that it has stored, what may not be needed."""
+    return tail_segments >= policy.tail_segments_max or garbage_bytes >= max(
+        policy.garbage_bytes_min, policy.garbage_ratio * live_bytes
     )
 
 
@@ -151,5 +152,17 @@ def time_of(found: Found) -> int:
 
 
 def retire(sizes: Mapping[int, int], live: Mapping[int, int], policy: Policy) -> set[int]:
-    """The packs that are not worth their room: less than `pack_live_ratio` of them is needed."""
-    return {pack for pack, size in sizes.items() if live.get(pack, 0) < policy.pack_live_ratio * size}
+    """The packs to empty: those with the least that is needed in them, until little garbage is left in the others. As
+    what is copied is there twice for a while, not much is copied at a time; but always what is in one pack."""
+    needed = sum(live.values())
+    garbage = sum(sizes.values()) - sum(live.get(pack, 0) for pack in sizes)
+    copied = 0
+    chosen: set[int] = set()
+    for pack in sorted(sizes, key=lambda pack: live.get(pack, 0) / sizes[pack]):
+        copied += live.get(pack, 0)
+        too_much = copied > policy.pack_copy_ratio * needed and copied > live.get(pack, 0)
+        if garbage <= policy.pack_garbage_ratio * needed or too_much:
+            break
+        chosen.add(pack)
+        garbage -= sizes[pack] - live.get(pack, 0)
+    return chosen

@@ -8,7 +8,7 @@ point leaves objects that nothing names, which `maintenance` finds; never a reco
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,15 +21,15 @@ from ray_durable.checkpoint.compaction import (
     is_due,
     partition_of,
     partitions_for,
-    retire,
     survivors,
 )
 from ray_durable.checkpoint.fencing import may_delete_compacted
 from ray_durable.checkpoint.footer import Form, wrap
+from ray_durable.checkpoint.garbage import Garbage
 from ray_durable.checkpoint.log import Log
 from ray_durable.checkpoint.moving import Mover
 from ray_durable.checkpoint.names import base_name, chunk_name, part_name, segment_name
-from ray_durable.checkpoint.reading import Base
+from ray_durable.checkpoint.reading import NO_BASE, Base
 from ray_durable.checkpoint.record import Codec, Kind
 from ray_durable.checkpoint.recovery import Fold
 from ray_durable.checkpoint.relocation import Relocations
@@ -84,29 +84,38 @@ class Janitor:
     base: Base = field(default_factory=lambda: Base(0))
     parts: dict[int, list[Part]] = field(default_factory=dict)
     partitions: int = 1
-    pack_live: dict[int, int] = field(default_factory=dict)
-    retiring: set[int] = field(default_factory=set)
+    garbage: Garbage = field(default_factory=Garbage)
+    doomed: list[str] = field(default_factory=list)
+    """Objects that nothing needs any more; one that could not be deleted is tried again."""
+    unnamed: set[str] = field(default_factory=set)
+    """Parts that wait for the base that names them."""
+
+    def __post_init__(self) -> None:
+        self.log.observe = self.garbage.observe
 
     @property
     def base_bytes(self) -> int:
         return sum(part.size for parts in self.parts.values() for part in parts)
 
     def is_due(self) -> bool:
-        tail, chunks = self.log.tail, self.log.chunks
-        new_packs = sum(size for pack, size in list(chunks.sizes.items()) if pack not in self.pack_live)
-        live = self.base_bytes + sum(self.pack_live.values())
-        return is_due(self.policy, live, tail.bytes + new_packs, len(tail.sizes))
+        tail = self.log.tail
+        pack_bytes = sum(list(self.log.chunks.sizes.values()))
+        live = self.garbage.live(self.base_bytes)
+        return is_due(self.policy, live, self.base_bytes + tail.bytes + pack_bytes - live, len(tail.sizes))
 
     def compact(self) -> Report:
         """Rewrite everything durable so far into a new base, and delete what it replaces. Raises: FencedError,
         LogStoppedError when the log ends meanwhile (nothing is lost then), StoreError, DamagedError."""
         log = self.log
+        self.doomed += self.unnamed  # of a compaction that was cut short before its base stood
+        self.unnamed.clear()
+        self.clear()
+        self.garbage.begin()
         first = self.base.number
-        cut, saying = log.durable_tail()
+        cut, saying = self.cut()
         before = self.base_bytes + log.tail.bytes
         tail = self.read([segment_name(log.writer, number) for number in saying])
-        # Packs found wanting last time: by now, every state that refers to them has long been appended.
-        mover = Mover(log, Relocations.unpack(self.base.relocated), set(self.retiring))
+        mover = Mover(log, Relocations.unpack(self.base.relocated), self.policy, cut, self.states_since)
         fresh = Fold(tail)
         fresh_bytes = sum(segment.size for segment in tail) * len(fresh) // max(1, sum(map(len, tail)))
         partitions = max(self.partitions, partitions_for(self.base_bytes + fresh_bytes))
@@ -115,20 +124,24 @@ class Janitor:
         old_parts = [part for parts in self.parts.values() for part in parts]
         if partitions != self.partitions:
             fold = Fold(self.read_parts(old_parts)).merge(fresh)
-            self.rewrite(range(partitions), partitions, fold, cut, now_ms, mover, archived)
-            self.finish(cut, old_parts, mover, archived, partitions)
+            made = self.rewrite(range(partitions), partitions, fold, cut, now_ms, mover, archived)
+            self.finish(cut, made, old_parts, mover, archived)
         else:
             for each, its_fresh in enumerate(fresh.split(partitions, lambda id: partition_of(id, partitions))):
                 old = self.parts.get(each, [])
                 fold = Fold(self.read_parts(old)).merge(its_fresh)
-                self.rewrite([each], partitions, fold, cut, now_ms, mover, archived)
+                made = self.parts | self.rewrite([each], partitions, fold, cut, now_ms, mover, archived)
                 last = each == partitions - 1
-                self.finish(cut if last else self.base.number, old, mover if last else None, archived, partitions)
+                self.finish(cut if last else self.base.number, made, old, mover if last else None, archived)
                 archived = []
-        packs = self.collect(first, cut, mover)
+        self.collect(first, cut, mover)
         log.metrics.compactions.add(1)
         log.metrics.compacted_segments.add(len(tail), "rewritten")
-        return Report(cut - first, before, self.base_bytes, mover.archived, packs)
+        return Report(cut - first, before, self.base_bytes, mover.archived, len(mover.retiring))
+
+    def cut(self) -> tuple[int, list[int]]:
+        """Up to where this compaction goes: all below counts; and which segments below are to be read."""
+        return self.log.durable_tail()
 
     # -- reading
 
@@ -145,6 +158,11 @@ class Janitor:
     def read_parts(self, parts: Iterable[Part]) -> list[Segment]:
         return self.read([part_name(self.log.writer, part.name) for part in parts])
 
+    def states_since(self, cut: int) -> Iterator[bytes]:
+        for number in range(cut, self.log.progress.durable):
+            (segment,) = self.read([segment_name(self.log.writer, number)])
+            yield from map(segment.state, range(len(segment)))
+
     # -- writing
 
     def rewrite(
@@ -156,7 +174,7 @@ class Janitor:
         now_ms: int,
         mover: Mover,
         archived: list[ArchiveRow],
-    ) -> None:
+    ) -> dict[int, list[Part]]:
         """Write the parts of some partitions, and collect what goes to the archive."""
         rows: dict[int, list[tuple[Row, int]]] = {each: [] for each in which}
         over = expired(fold, self.policy, now_ms, partitions // len(rows))
@@ -164,15 +182,16 @@ class Janitor:
         for id in fold.ids():
             keeping = survivors(fold, id, self.policy, now_ms, over, released)
             rows[partition_of(id, partitions)] += self.rows_of(id, fold, keeping, now_ms, archived)
-        if set(rows) == set(range(partitions)) and partitions != self.partitions:
-            self.parts = {}
+        made: dict[int, list[Part]] = {}
         for each, found in rows.items():
-            self.parts[each] = [
+            made[each] = [
                 self.write_part(found[start : start + PART_ROWS_MAX], cut)
                 for start in range(0, len(found), PART_ROWS_MAX)
             ]
             mover.meet(row[4] for row, _ in found)
+            self.garbage.keep(row for row, _ in found)
         mover.archived += len(archived)
+        return made
 
     def rows_of(
         self, id: str, fold: Fold, keeping: Keeping, now_ms: int, archived: list[ArchiveRow]
@@ -196,13 +215,19 @@ class Janitor:
         data = encode(
             log.writer, cut, log.nonce, [row for row, _ in rows], Form.PART, log.keys, times_ms=[t for _, t in rows]
         )
+        self.unnamed.add(part_name(log.writer, name))
         log.objects.create(part_name(log.writer, name), data, cut)
         return Part(name, len(data), cut)
 
     def finish(
-        self, number: int, old: list[Part], mover: Mover | None, archived: list[ArchiveRow], partitions: int
+        self,
+        number: int,
+        made: dict[int, list[Part]],
+        old: list[Part],
+        mover: Mover | None,
+        archived: list[ArchiveRow],
     ) -> None:
-        """Let a new base take effect, and delete the parts that it replaces."""
+        """Let a new base of the parts `made` take effect, and delete the `old` ones, which it replaces."""
         log = self.log
         if archived:
             data = encode_archive(archived, log.writer, log.keys)
@@ -210,16 +235,18 @@ class Janitor:
             log.metrics.archived.add(len(archived))
         relocated = self.base.relocated if mover is None else mover.move()
         revision = self.base.revision + 1 if number == self.base.number else 1
-        names = tuple(part.name for each in sorted(self.parts) for part in self.parts[each])
+        names = tuple(part.name for each in sorted(made) for part in made[each])
         base = Base(number, revision, names, relocated=relocated)
         name = base_name(log.writer, number, revision)
         log.objects.create(name, wrap(log.writer, number, log.nonce, base.pack(), Form.BASE, log.keys), number)
-        previous, self.base, self.partitions = self.base, base, partitions
+        previous, self.base, self.parts, self.partitions = self.base, base, made, len(made)
+        self.unnamed.clear()
         self.prove(log.progress.next)
-        for part in old:
-            log.store.delete(part_name(log.writer, part.name))
-        if (previous.number, previous.revision) != (0, 0):
-            log.store.delete(base_name(log.writer, previous.number, previous.revision))
+        self.doomed += [part_name(log.writer, part.name) for part in old]
+        if (previous.number, previous.revision) != NO_BASE:
+            self.doomed.append(base_name(log.writer, previous.number, previous.revision))
+        if mover is None:
+            self.clear()
 
     def prove(self, since: int) -> None:
         """Return once a commit that began after now is durable: nobody has sealed the log before. Raises: FencedError,
@@ -237,21 +264,24 @@ class Janitor:
 
     # -- deleting
 
-    def collect(self, first: int, cut: int, mover: Mover) -> int:
+    def collect(self, first: int, cut: int, mover: Mover) -> None:
         """Delete the segments from `first` on, and packs, that the base has made needless."""
-        log = self.log
-        for number in range(first, cut):
-            log.store.delete(segment_name(log.writer, number))
+        log, chunks = self.log, self.log.chunks
         log.forget_tail(cut)
+        chunks.redirect(mover.copied)
+        for pack in mover.retiring:
+            del chunks.sizes[pack], chunks.came_with[pack]
+        self.garbage.end(sum(mover.live.values()))
+        self.doomed += [segment_name(log.writer, number) for number in range(first, cut)]
+        self.doomed += [chunk_name(log.writer, f"{pack:016d}") for pack in mover.retiring]
+        self.clear()
         log.metrics.compacted_segments.add(cut - first, "deleted")
-        for pack in mover.emptied:
-            log.store.delete(chunk_name(log.writer, f"{pack:016d}"))
-            log.chunks.sizes.pop(pack, None)
-        self.pack_live = mover.live_after()
-        sizes = {pack: size for pack, size in log.chunks.sizes.items() if pack in mover.known}
-        self.retiring = retire(sizes, self.pack_live, self.policy)
-        log.chunks.forget(self.retiring)
-        return len(mover.emptied)
+
+    def clear(self) -> None:
+        """Delete what nothing needs. Raises: StoreError; the rest is deleted next time."""
+        while self.doomed:
+            self.log.store.delete(self.doomed[-1])
+            self.doomed.pop()
 
 
 def create_named_by_contents(store: Store, name: str, data: bytes) -> None:

@@ -102,6 +102,10 @@ class Log:
         self.tail = Tail()
         self.bytes_taken = 0
         self.bytes_released = 0
+        self.rows_taken = 0
+        self.rows_durable = 0
+        self.observe: Callable[[Sequence[Row]], None] | None = None
+        """Told of the rows of each commit, in the executor's threads."""
         self.error: Exception | None = None
         self.objects = ObjectWriter(store, writer, self.nonce, clock, metrics, retry_for_s, lambda: self.error)
         self.chunks = Chunks(store, writer, nonce=self.nonce, keys=keys, metrics=metrics)
@@ -143,7 +147,7 @@ class Log:
         """Whether so much has gathered or is in flight that yields should wait (back-pressure)."""
         gathered = sum(len(row[4]) for row in self.rows[:SEGMENT_RECORDS_MAX])
         return (
-            self.bytes_taken - self.bytes_released + gathered + self.chunks.pending.size > self.bytes_max
+            self.bytes_taken - self.bytes_released + gathered + self.chunks.gathered > self.bytes_max
             or len(self.rows) > 1_000_000
         )
 
@@ -184,6 +188,26 @@ class Log:
         with self.lock:
             return self.progress.durable, self.tail.saying(self.progress.durable)
 
+    def settle(self, timeout_s: float) -> None:
+        """Return once all that had been made for this log before the call, also a state between `dumps` and `append`,
+        is durable. Not for the event loop's thread. Raises: FencedError, LogStoppedError."""
+        reached: list[int] = []
+
+        def gathered() -> None:
+            with self.lock:
+                reached.append(self.rows_taken + len(self.rows))
+            self.mark()
+
+        self.call_soon(gathered)
+        with self.advanced:
+            self.advanced.wait_for(
+                lambda: self.error is not None or bool(reached and self.rows_durable >= reached[0]), timeout_s
+            )
+        if self.error is not None:
+            raise self.error
+        if not reached or self.rows_durable < reached[0]:
+            raise LogStoppedError(self.writer, f"what was gathered did not become durable for {timeout_s:g} s")
+
     def forget_tail(self, base: int) -> None:
         """The segments below `base` are replaced."""
         with self.lock:
@@ -199,10 +223,10 @@ class Log:
                     return
                 self.marks_wanted = 0  # any commit is a proof
                 rows, size = self.take() if self.rows else ([MARK_ROW], 0)
-                pack = self.chunks.take()
                 number = self.progress.start()
+                packs = self.chunks.take(number)
             try:
-                stored = self.write(number, rows, pack)
+                stored = self.write(number, rows, packs)
             except (FencedError, LogStoppedError) as error:
                 self.stop(error)
                 return
@@ -226,16 +250,17 @@ class Log:
             rows = rows[:kept]
         del self.rows[: len(rows)]
         self.bytes_taken += size
+        self.rows_taken += len(rows)
         return rows, size
 
-    def write(self, number: int, rows: Sequence[Row], pack: Pack | None) -> int:
-        """Make segment `number` durable, and before it the pack that its records refer to. Returns its bytes.
+    def write(self, number: int, rows: Sequence[Row], packs: Sequence[Pack]) -> int:
+        """Make segment `number` durable, and before it the packs that its records refer to. Returns its bytes.
 
         Raises: FencedError, LogStoppedError."""
         now_ms = int(self.clock.now() * 1000)
         data = encode(self.writer, number, self.nonce, rows, keys=self.keys, time_ms=now_ms)
         began = self.clock.monotonic()
-        if pack is not None:
+        for pack in packs:
             self.objects.create(*self.chunks.encode(pack), number)
         self.objects.create(segment_name(self.writer, number), data, number)
         self.durable_at = self.clock.monotonic()
@@ -249,6 +274,9 @@ class Log:
             self.bytes_released += batch.size
             for each in released:
                 self.tail.add(each.number, each.stored, each.rows)
+                self.rows_durable += len(each.tokens)
+                if self.observe is not None:
+                    self.observe(each.rows)
             if any(each.tokens for each in released):
                 tokens = released[0].tokens if len(released) == 1 else [t for b in released for t in b.tokens]
                 self.call_soon(self.on_durable, tokens)  # under the lock: two commits cannot swap places

@@ -50,7 +50,8 @@ class Relocations:
             out: list[Run] = []
             for offset, length, to, there in moved:
                 for new in later.follow([Extent(to, there, length)]):
-                    out.append((offset, new.length, new.pack, new.offset))
+                    if new.pack not in later.runs:  # else nothing needed it, and it has gone with its pack
+                        out.append((offset, new.length, new.pack, new.offset))
                     offset += new.length
             runs[pack] = out
         for pack, new_runs in later.runs.items():  # a pack may be emptied twice: a failing store cut the first short

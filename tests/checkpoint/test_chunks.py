@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ray_durable.checkpoint.chunks import PAGE_BYTES, Chunks, tree_digest
+from ray_durable.checkpoint.chunks import PACK_BYTES_MAX, PAGE_BYTES, Chunks, tree_digest
 from ray_durable.checkpoint.codec import dumps, loads
 from ray_durable.checkpoint.keys import Keys
 from ray_durable.checkpoint.log import open_log
@@ -21,11 +21,10 @@ from ray_durable.errors import DamagedError
 def saved(chunks, data, owner=None):
     """A reference to `data`, and the bytes that its commit wrote."""
     reference = chunks.save(memoryview(data), owner)
-    pack = chunks.take()
-    if pack is None:
-        return reference, 0
-    chunks.store.create(*chunks.encode(pack))
-    return reference, pack.size
+    packs = chunks.take(0)
+    for pack in packs:
+        chunks.store.create(*chunks.encode(pack))
+    return reference, sum(pack.size for pack in packs)
 
 
 @pytest.fixture
@@ -152,13 +151,36 @@ def test_a_buffer_that_changes_while_it_is_saved_is_never_half_stored(chunks):
         assert tree_digest(memoryview(loaded)) == Reference.unpack(reference).digest
 
 
-def test_what_is_forgotten_is_stored_again(chunks):
+def test_what_compaction_takes_away_is_stored_again(chunks):
     data = bytearray(random.Random(1).randbytes(300_000))
     saved(chunks, data)
-    chunks.forget([0])
+    chunks.narrow({0: [Extent(0, 0, 100_000)]})  # only that is going to be copied
     reference, written = saved(chunks, data)
-    assert written == 300_000
-    assert [pack for pack, _ in Reference.unpack(reference).packs] == [1]
+    kept = 100_000 - 100_000 % PAGE_BYTES
+    assert written == 300_000 - kept
+    assert [pack for pack, _ in Reference.unpack(reference).packs] == [0, 1]
+
+
+def test_what_compaction_has_moved_is_referred_to_where_it_is(chunks):
+    data = random.Random(1).randbytes(300_000)
+    saved(chunks, data)
+    there = chunks.reserve()
+    there.add(data)
+    chunks.store.create(*chunks.encode(there))
+    chunks.redirect(Relocations({0: [(0, 300_000, there.number, 0)]}))
+    chunks.store.objects.pop("logs/w/chunks/0000000000000000")
+    reference, written = saved(chunks, data)
+    assert written == 0
+    assert chunks.load(reference) == data
+
+
+def test_a_pack_has_a_size_that_a_slow_link_can_bear(chunks):
+    data = random.Random(1).randbytes(3 * PACK_BYTES_MAX + 5)
+    reference, written = saved(chunks, data)
+    assert written == len(data)
+    assert max(chunks.sizes.values()) <= PACK_BYTES_MAX
+    assert len(chunks.sizes) == 4
+    assert chunks.load(reference) == data
 
 
 def test_a_pack_that_is_emptied_twice_keeps_what_is_known_of_its_pages():

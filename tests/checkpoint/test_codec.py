@@ -29,8 +29,7 @@ def saved_and_loaded(state, into=None):
     """A round trip through chunks, as a commit does it."""
     into = into or chunks()
     data = dumps(state, into)
-    pack = into.take()
-    if pack is not None:
+    for pack in into.take(0):
         into.store.create(*into.encode(pack))
     return loads(data, into)
 

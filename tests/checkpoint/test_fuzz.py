@@ -148,7 +148,7 @@ def test_no_damaged_chunk_loads():
     chance = random.Random(9)
     chunks = Chunks(MemoryStore(), "w")
     reference = chunks.save(memoryview(chance.randbytes(70_000)))
-    pack = chunks.take()
+    (pack,) = chunks.take(0)
     name, whole = chunks.encode(pack)
     for _ in range(2_000):
         damaged = mutate(chance, whole)

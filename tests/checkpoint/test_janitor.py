@@ -1,14 +1,11 @@
 import random
 import threading
 
-import numpy
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ray_durable.checkpoint.archive import ARCHIVE, read_archive, read_archives
-from ray_durable.checkpoint.chunks import Chunks
-from ray_durable.checkpoint.codec import dumps, loads
 from ray_durable.checkpoint.compaction import Policy, is_due, partition_of, partitions_for, retire
 from ray_durable.checkpoint.janitor import Janitor
 from ray_durable.checkpoint.keys import Keys
@@ -339,30 +336,8 @@ def test_history_is_kept_on_request(opened):
     assert found["b"].history == []
 
 
-def test_space_for_chunks_follows_what_is_live(opened):
-    store = MemoryStore()
-    log = opened(store)
-    janitor = Janitor(log, Policy(retention_s=None, tail_bytes_min=1 << 20))
-    arrays = {"x": numpy.random.rand(250_000), "y": numpy.random.rand(250_000)}
-    live = sum(array.nbytes for array in arrays.values())
-    chance = random.Random(2)
-    sizes = []
-    put(log, ("y", 1, 0, C, dumps(arrays["y"], log.chunks)))  # it sleeps, and its state is never written again
-    for seq in range(120):
-        arrays["x"][chance.randrange(200_000) :][:10_000] = chance.random()
-        put(log, ("x", 1, seq, C, dumps(arrays["x"], log.chunks)))
-        if janitor.is_due():
-            janitor.compact()
-        sizes.append(sum(map(len, store.objects.values())))
-    assert max(sizes) < 2.6 * live, [round(size / live, 2) for size in sizes]
-    elsewhere = Chunks(store, "reader")
-    found = recover(store, "w").coroutines
-    for id, array in arrays.items():
-        assert (loads(found[id].latest.state, elsewhere) == array).all()
-
-
 def test_decisions_of_compaction():
-    policy = Policy(tail_ratio=0.5, tail_bytes_min=100, tail_segments_max=10)
+    policy = Policy(garbage_ratio=0.5, garbage_bytes_min=100, tail_segments_max=10)
     assert not is_due(policy, 1000, 400, 5)
     assert is_due(policy, 1000, 500, 5)
     assert is_due(policy, 0, 100, 1)
@@ -370,4 +345,12 @@ def test_decisions_of_compaction():
     assert partitions_for(0) == 1
     assert partitions_for(1 << 40) == 16
     assert {partition_of(f"c{n}", 4) for n in range(100)} == {0, 1, 2, 3}
-    assert retire({1: 100, 2: 100, 3: 100}, {1: 65, 2: 66}, Policy()) == {1, 3}
+
+
+def test_the_emptiest_packs_go_first_and_not_too_much_at_a_time():
+    policy = Policy(pack_garbage_ratio=0.2, pack_copy_ratio=0.3)
+    sizes = {1: 100, 2: 100, 3: 100, 4: 100}
+    assert retire(sizes, {1: 100, 2: 100, 3: 90, 4: 80}, policy) == set()  # little garbage
+    assert retire(sizes, {1: 100, 2: 100, 3: 50}, policy) == {4}  # 50 left of 250 needed
+    assert retire(sizes, {1: 100, 2: 40, 3: 45, 4: 10}, policy) == {4, 2}  # with 3, too much would be there twice
+    assert retire({1: 100}, {1: 60}, policy) == {1}  # one, whatever its size

@@ -10,8 +10,9 @@ import traceback
 
 from tests.simulation.cluster import simulate
 from tests.simulation.duel import duel
+from tests.simulation.hoard import hoard
 
-BATCH = 250
+BATCH = 50
 
 
 def run(first):
@@ -20,6 +21,7 @@ def run(first):
         try:
             simulate(seed)
             duel(seed)
+            hoard(seed)
         except Exception:
             return seed, traceback.format_exc()
     return None
@@ -36,7 +38,7 @@ def main(count, first=0):
                 pool.shutdown(cancel_futures=True)
                 return 1
             done += BATCH
-            if done % (20 * BATCH) == 0:
+            if done % (10 * BATCH) == 0:
                 rate = done / (time.monotonic() - began)
                 print(f"{done:,} seeds, {rate:.0f}/s", flush=True)
     print(f"{count:,} seeds, none fails")

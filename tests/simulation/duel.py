@@ -18,7 +18,7 @@ from tests.simulation.faults import Bucket, Lossless, WorldStore
 from tests.simulation.world import Advanced, Executor, World, WorldClock, decoding_once, seldom_collecting
 
 WRITER = "host-1"
-POLICY = Policy(tail_bytes_min=1, tail_ratio=0.1, tail_segments_max=3, retention_s=None)
+POLICY = Policy(garbage_bytes_min=1, garbage_ratio=0.1, tail_segments_max=3, retention_s=None)
 
 
 class Rough(Lossless):

@@ -20,7 +20,7 @@ from tests.simulation.faults import WorldStore
 from tests.simulation.world import Advanced, Executor, WorldClock
 
 STEPS = 6
-POLICY = Policy(tail_bytes_min=1, tail_ratio=0.5, tail_segments_max=6, retention_s=None)
+POLICY = Policy(garbage_bytes_min=1, garbage_ratio=0.5, tail_segments_max=6, retention_s=None)
 FRESH = {"step": 0, "stamps": [], "received": [], "unread": [], "marks": {}, "items": [], "blob": None, "print": None}
 
 
@@ -92,6 +92,7 @@ class Host:
         )
         self.log.advanced = Advanced(world)
         self.coroutines = {}
+        self.bodies = []
         self.moved = {}
         self.ended = {}
         """What has ended here: told again and again, as what is told may be lost."""
@@ -213,6 +214,9 @@ class Host:
             state["items"].append(stamp)
         if world.chance(0.25):
             body = world.random.randbytes(300) * world.random.choice([1, 40])
+            if self.bodies and world.chance(0.4):  # again what may be stored still
+                body = world.random.choice(self.bodies)
+            self.bodies.append(body)
             state["blob"] = self.log.chunks.save(memoryview(body))
             state["print"] = body.hex()
         coroutine.seq += 1

@@ -19,6 +19,7 @@ from ray_durable.checkpoint.retirement import MayGo, Needed
 from tests.simulation.cluster import simulate
 from tests.simulation.duel import duel
 from tests.simulation.faults import Bucket
+from tests.simulation.hoard import hoard
 
 
 @dataclass(frozen=True)
@@ -30,17 +31,17 @@ class Mutation:
     patches: tuple[Callable, ...] = ()
     habit: str = ""
     world: Callable = duel
-    """Where it is looked for: a log alone, or a whole cluster."""
+    """Where it is looked for: a log alone, one with large buffers, or a whole cluster."""
 
     def run(self, seed):
         """One world with this rule broken. Raises: AssertionError, when it is noticed."""
         with contextlib.ExitStack() as stack:
             for each in self.patches:
                 stack.enter_context(each())
-            if self.world is duel and not self.habit:
-                duel(seed)
-            else:
+            if self.world is simulate or self.habit:
                 simulate(seed, frozenset({self.habit}))
+            else:
+                self.world(seed)
 
     def __str__(self):
         return f"rule {self.rule}: {self.name}"
@@ -93,9 +94,9 @@ honest_add = Fold.add
 class OldestFold(Fold):
     """Takes the oldest record of a kind instead of the newest."""
 
-    def add(self, segment, only=None):
+    def add(self, segment):
         before = {kind: dict(newest) for kind, newest in self.newest.items()}
-        honest_add(self, segment, only)
+        honest_add(self, segment)
         for kind, newest in self.newest.items():
             newest.update(before[kind])
 
@@ -109,15 +110,10 @@ class ForgetfulFold(Fold):
 
 def compact_more_than_is_durable(self):
     """Believes that what is in flight counts."""
-    progress = self.log.progress
-    durable, progress.durable = progress.durable, progress.next
-    try:
-        return honest_compact(self)
-    finally:
-        progress.durable = max(durable, progress.durable) if progress.durable == progress.next else progress.durable
+    return self.log.progress.next, list(range(self.base.number, self.log.progress.next))
 
 
-def delete_before_the_base(self, number, old, mover, archived, partitions):
+def delete_before_the_base(self, number, made, old, mover, archived):
     """Deletes what the new base will replace before it stands."""
     from ray_durable.checkpoint.names import part_name, segment_name
 
@@ -125,10 +121,10 @@ def delete_before_the_base(self, number, old, mover, archived, partitions):
         self.log.store.delete(part_name(self.log.writer, part.name))
     for n in range(self.base.number, number):
         self.log.store.delete(segment_name(self.log.writer, n))
-    return honest_finish(self, number, old, mover, archived, partitions)
+    return honest_finish(self, number, made, old, mover, archived)
 
 
-honest_compact, honest_finish = Janitor.compact, Janitor.finish
+honest_finish = Janitor.finish
 
 
 def believe_the_create(reading):
@@ -157,7 +153,7 @@ def chunks_hold_nothing(recoveries):
 
 def relocate_nothing(self):
     text = honest_move(self)
-    self.emptied |= {pack for pack in self.known if pack + 1 < self.log.chunks.packs_begun}
+    self.retiring |= {pack for pack in self.log.chunks.sizes if pack + 1 < self.log.chunks.packs_begun}
     return text
 
 
@@ -186,7 +182,7 @@ MUTATIONS = [
     Mutation(
         "6",
         "what is not durable is compacted",
-        (swapped("janitor.Janitor.compact", compact_more_than_is_durable),),
+        (swapped("janitor.Janitor.cut", compact_more_than_is_durable),),
     ),
     Mutation(
         "6",
@@ -207,6 +203,24 @@ MUTATIONS = [
         world=simulate,
     ),
     Mutation("7", "packs that states need go", (swapped("moving.Mover.move", relocate_nothing),), world=simulate),
+    Mutation(
+        "7",
+        "states that are being written are not waited for",
+        (swapped("log.Log.settle", lambda self, timeout_s: None),),
+        world=hoard,
+    ),
+    Mutation(
+        "7",
+        "a writer refers to what compaction takes away",
+        (swapped("chunks.Chunks.narrow", lambda self, live: None),),
+        world=hoard,
+    ),
+    Mutation(
+        "7",
+        "a writer is not told where pages went",
+        (swapped("chunks.Chunks.redirect", lambda self, moved: None),),
+        world=hoard,
+    ),
     Mutation("8", "a repeated call carries a new id", habit="new id per try"),
     Mutation("9", "a call is answered before it is durable", habit="answer before admitted"),
     Mutation("10", "a name is free before its holder's end is durable", habit="names free early"),

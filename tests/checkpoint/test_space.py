@@ -1,0 +1,157 @@
+"""Space on disk stays within twice what is live, for any length of run; and is given back when less is."""
+
+import random
+
+import numpy
+import pytest
+
+from ray_durable.checkpoint.chunks import Chunks
+from ray_durable.checkpoint.codec import dumps, loads
+from ray_durable.checkpoint.compaction import Policy
+from ray_durable.checkpoint.janitor import Janitor
+from ray_durable.checkpoint.record import Kind
+from ray_durable.checkpoint.recovery import recover
+from ray_durable.checkpoint.stores.memory import MemoryStore
+from ray_durable.errors import StoreError
+from tests.checkpoint.stores import Faulty
+from tests.checkpoint.test_janitor import FOREVER, C, opened, put
+
+__all__ = ["opened"]
+
+
+class Measured(MemoryStore):
+    """Knows the most that was ever in it."""
+
+    def __init__(self):
+        super().__init__()
+        self.bytes = self.most = 0
+
+    def create(self, name, data):
+        super().create(name, data)
+        self.bytes += len(data)
+        self.most = max(self.most, self.bytes)
+
+    def delete(self, name):
+        self.bytes -= len(self.objects.get(name, b""))
+        super().delete(name)
+
+    def mark(self):
+        """The most since the last mark."""
+        most, self.most = self.most, self.bytes
+        return most
+
+
+@pytest.fixture
+def scaled(monkeypatch):
+    """What is copied as a whole is smaller, so that a small log stands for a large one."""
+    monkeypatch.setattr("ray_durable.checkpoint.compaction.PARTITION_BYTES", 1 << 14)
+    monkeypatch.setattr("ray_durable.checkpoint.chunks.PACK_BYTES_MAX", 1 << 18)
+    monkeypatch.setattr("ray_durable.checkpoint.moving.PACK_BYTES_MAX", 1 << 18)
+
+
+def test_space_for_chunks_stays_within_twice_what_is_live(opened, scaled):
+    store = Measured()
+    log = opened(store)
+    janitor = Janitor(log, Policy(retention_s=None, garbage_bytes_min=1 << 18))
+    arrays = {f"a{n}": numpy.random.default_rng(n).random(65_536) for n in range(16)}
+    live = sum(array.nbytes for array in arrays.values())
+    chance = random.Random(2)
+    for id, array in arrays.items():  # the last ones sleep, and their states are never written again
+        put(log, (id, 1, 0, C, dumps(array, log.chunks)))
+    peaks, written = [], store.bytes
+    for seq in range(1, 1500):
+        id = f"a{chance.randrange(12)}"
+        start, size = chance.randrange(60_000), chance.choice([1, 5000])
+        arrays[id][start : start + size] = numpy.random.default_rng(seq).random(size)
+        before = store.bytes
+        put(log, (id, 1, seq, C, dumps(arrays[id], log.chunks)))
+        written += store.bytes - before
+        if janitor.is_due():
+            janitor.compact()
+            peaks.append(store.mark() / live)
+    assert written > 5 * live
+    assert len(peaks) > 10
+    assert max(peaks) < 2, peaks
+    found = recover(store, "w").coroutines
+    elsewhere = Chunks(store, "reader")
+    for id, array in arrays.items():
+        assert (loads(found[id].latest.state, elsewhere) == array).all()
+
+
+def test_space_for_records_stays_within_twice_what_is_live(opened, scaled):
+    store = Measured()
+    log = opened(store)
+    janitor = Janitor(log, Policy(retention_s=None, garbage_bytes_min=1 << 16))
+    chance = random.Random(5)
+    for n in range(4000):
+        log.append(f"{n:08d}", 1, 0, C, chance.randbytes(300))
+    log.flush()
+    janitor.compact()
+    live, peaks = store.bytes, []
+    for seq in range(1, 70_000):
+        log.append(f"{chance.randrange(4000):08d}", 1, seq, C, chance.randbytes(300))
+        if seq % 100 == 0:
+            log.flush()
+            if janitor.is_due():
+                store.mark()
+                janitor.compact()
+                peaks.append(store.mark() / live)
+    assert len(peaks) > 20
+    assert max(peaks) < 2, peaks
+
+
+@pytest.mark.parametrize("size", [300, 200_000])
+def test_space_is_given_back_when_coroutines_end_and_nothing_else_happens(opened, size):
+    store = Measured()
+    log = opened(store)
+    janitor = Janitor(log, Policy(retention_s=None, garbage_bytes_min=1 << 16))
+    count = 600_000 // size
+    for n in range(count):
+        log.append(f"c{n}", 1, 1, C, dumps([random.Random(n).randbytes(size), n], log.chunks))
+    log.flush()
+    janitor.compact()
+    before = store.bytes
+    assert not janitor.is_due()
+    for n in range(count):
+        log.append(f"c{n}", 1, 2, Kind.COMPLETED, b"")
+    log.flush()
+    assert janitor.is_due()
+    janitor.compact()
+    assert store.bytes < before / 5  # their ends are kept
+    assert not janitor.is_due()
+
+
+def test_space_is_given_back_when_a_state_shrinks(opened):
+    store = Measured()
+    log = opened(store)
+    janitor = Janitor(log, Policy(retention_s=None, garbage_bytes_min=1 << 16))
+    put(log, ("a", 1, 1, C, dumps(numpy.random.default_rng(1).random(100_000), log.chunks)))
+    janitor.compact()
+    assert not janitor.is_due()
+    put(log, ("a", 1, 2, C, b"small"))
+    assert janitor.is_due()
+    janitor.compact()
+    assert store.bytes < 5_000
+
+
+def test_a_store_that_fails_to_delete_gives_its_space_back_later(opened):
+    inner = Measured()
+    failing = [False]
+
+    def fault(operation, name):
+        if failing[0] and operation == "delete":
+            raise StoreError("delete", name, "not now")
+
+    log = opened(Faulty(inner, fault))
+    janitor = Janitor(log, FOREVER)
+    for seq in range(20):
+        put(log, ("a", 1, seq, C, dumps(random.Random(seq).randbytes(70_000), log.chunks)))
+    failing[0] = True
+    with pytest.raises(StoreError, match="not now"):
+        janitor.compact()
+    found = recover(inner, "w").coroutines["a"].latest
+    assert loads(found.state, Chunks(inner, "reader")) == random.Random(19).randbytes(70_000)
+    failing[0] = False
+    janitor.compact()
+    assert inner.bytes < 80_000
+    assert loads(found.state, Chunks(inner, "reader")) == random.Random(19).randbytes(70_000)
