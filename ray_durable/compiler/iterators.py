@@ -147,7 +147,7 @@ def reduce_range(iterator: Any) -> Reduced:
     reduced = iterator.__reduce__()
     left = reduced[1][0]
     start, step = left.start, left.step
-    if len(reduced) > 2:
+    if len(reduced) > 2 and reduced[2]:  # None from Python 3.12 on
         start += reduced[2] * step  # a third of the time of slicing
     return range_iterator, (start, left.stop, step)
 
