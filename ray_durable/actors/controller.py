@@ -20,11 +20,13 @@ from ray_durable.actors import asking, cluster, figures, moves, watching
 from ray_durable.actors.events import Events
 from ray_durable.actors.exporter import Exporter, Target
 from ray_durable.actors.fleet import Fleet, HostRecord
+from ray_durable.actors.housekeeping import keep_small
 from ray_durable.actors.leader import Leader
 from ray_durable.actors.ledger import Entry
 from ray_durable.actors.opening import open_metered
 from ray_durable.actors.outcomes import Failure, Value
 from ray_durable.actors.rebuild import Rebuilt, controller_writer, read_logs, rebuild
+from ray_durable.actors.retiring import keep_tidy
 from ray_durable.actors.takeover import take_over
 from ray_durable.actors.terms import beat, is_replaced, lead_cluster, next_term
 from ray_durable.actors.transfer import Header
@@ -129,8 +131,9 @@ class Controller:
         )
         await self.fleet.look_at_nodes()
         await self.resume(rebuilt)
-        for work in (self.watch, self.look):
+        for work in (self.watch, self.look, self.tidy):
             self.fleet.spawn(self.again(work))
+        self.fleet.spawn(keep_small(self.leader.log, settings, self.event_log, self.leader.settled))
         figures.follow(self.metrics, rebuilt.ledger, self.fleet, self.events)
         self.events.add("leading", term=self.term, coroutines=rebuilt.ledger.unfinished)
 
@@ -158,7 +161,7 @@ class Controller:
     async def resume(self, rebuilt: Rebuilt) -> None:
         """Meet the hosts that live, take over those that do not, and finish what earlier terms began."""
         self.metrics.rebuilds.add(1)
-        self.leader.sealed_before(rebuilt.sealed)
+        self.leader.sealed_before([*rebuilt.sealed, *map(controller_writer, range(1, self.leader.term))])
         for writer in sorted(rebuilt.sealed & self.fleet.hosts.keys()):  # idle, it would not notice by itself
             self.fleet.kill(self.fleet.hosts.pop(writer))
         for record in self.fleet.hosts.values():
@@ -197,6 +200,9 @@ class Controller:
 
     async def watch(self) -> None:
         await watching.watch(self.leader, self.changed)
+
+    async def tidy(self) -> None:
+        await keep_tidy(self.leader)
 
     async def look(self) -> None:
         """Ask Ray for nodes and drains now and then."""

@@ -60,6 +60,8 @@ class Leader:
         self.sending: set[str] = set()
         self.dead: set[str] = set()  # hosts that are being sealed, or are
         self.calm, self.balancing = Calm(), False
+        self.sealed_at: dict[str, float] = {}  # when this term made or found the seal, in monotonic seconds
+        self.retired: set[str] = set()  # logs that are known to be empty
         self.ended: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)  # by host: its log is sealed
 
     # ------------------------------------------------------------ durable records
@@ -99,6 +101,7 @@ class Leader:
         entry = Entry(header)
         self.ledger.add(entry)
         target = self.place(header) or ""
+        self.ledger.leave(entry, target)  # what comes at the same time sees it there
         transfer = Transfer(header, "call", state, epoch=1, to=target)
         await self.commit(
             (header.id, 1, Kind.ADMITTED, transfer.encode()), (header.id, 1, Kind.PLACED, target.encode())
@@ -188,7 +191,19 @@ class Leader:
         """These hosts' logs were sealed in earlier terms."""
         for writer in writers:
             self.dead.add(writer)
-            self.ended[writer].set()
+            self.seal_stands(writer)
+
+    def seal_stands(self, writer: str) -> None:
+        """A log has its seal and plan."""
+        self.sealed_at.setdefault(writer, self.clock.monotonic())
+        self.ended[writer].set()
+
+    def settled(self) -> dict[str, int]:
+        """For the compaction of this term's log: what hosts have adopted, with the epoch, and what has ended."""
+        entries = self.ledger.entries.items()
+        adopted = {id: entry.epoch for id, entry in entries if entry.running}
+        ended = {id: OVER for id, entry in entries if entry.finished is not None}
+        return {**adopted, **ended, **dict.fromkeys(self.ledger.expired, OVER)}
 
     def hand_over_debts(self, record: HostRecord) -> None:
         """A host is ready: whatever waits for it goes there."""

@@ -94,7 +94,7 @@ async def seal_log(leader: Leader, writer: str) -> Sealed:
         except StoreError as error:  # nobody else will do it
             leader.event_log.error("seal_failed", error, host=writer)
             await asyncio.sleep(leader.settings.lease_s / 4)
-    leader.ended[writer].set()
+    leader.seal_stands(writer)
     leader.events.add("sealed", host=writer, coroutines=len(decode_plans(sealed.plan)))
     return sealed
 
@@ -149,7 +149,7 @@ def follow(leader: Leader, id: str, plan: Plan, recovery: Recovery, reason: str)
     if state is None:
         state = transfer
     assert state is not None, f"{id}: a plan without a state"
-    entry.reason = entry.reason or reason
+    entry.reason = reason
     leader.ledger.assign(entry, plan.epoch, plan.to, state)
     leader.hand_over(entry)
 

@@ -113,9 +113,11 @@ def survivors(fold: Fold, id: str, policy: Policy, now_ms: int, over: set[str], 
         return Keeping([*history, end, *fold.unconsumed(id, Kind.ITEM), *some(newest[Kind.ADMITTED].get(id))])
     if is_released(newest, id, released):
         moved = newest[Kind.MOVED].get(id)
-        if moved is None or released[id] >= OVER or not refers(moved):
+        if released[id] >= OVER:
             return Keeping([])
-        return Keeping([*fold.holds.get(id, ()), moved])  # its adopter may need our chunks until it has ended
+        if moved is None or not refers(moved):
+            return Keeping(history)
+        return Keeping([*history, *fold.holds.get(id, ()), moved])  # its adopter may need our chunks until it has ended
     kept = [
         *history,
         *(found for kind in KEPT_NEWEST for found in some(newest[kind].get(id))),

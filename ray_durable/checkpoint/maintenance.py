@@ -9,6 +9,7 @@ alone.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -255,13 +256,14 @@ def compact(
     recoveries = {writer: fold_reading(read_log(store, writer, keys=keys)) for writer in writers(store)}
     held = held_logs(recoveries.values())
     adopted = newest_epochs(recoveries)
+    mentions = Counter(id for recovery in recoveries.values() for id in recovery.coroutines)
     for writer, recovery in recoveries.items():
         if not recovery.fenced or recovery.emptied:
             continue
 
         def done(coroutine: Recovered) -> bool:
-            if coroutine.terminal is not None:
-                return coroutine.terminal.kind is Kind.TOMBSTONE
+            if coroutine.terminal is not None:  # were it gone, what else is said of it would look unfinished
+                return coroutine.terminal.kind is Kind.TOMBSTONE and mentions[coroutine.id] == 1
             return adopted.get(coroutine.id, -1) > coroutine.epoch
 
         match may_retire(recovery, process_gone=process_gone(writer), held=writer in held, done=done):

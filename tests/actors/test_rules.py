@@ -26,8 +26,7 @@ from ray_durable.compiler import durable
 from ray_durable.errors import FencedError, StaleTermError, StorageInUseError, StoreError
 from tests.actors.engines import EngineHost
 from tests.actors.worlds import JOURNAL, did
-from tests.simulation.leaders import SETTINGS, LeaderWorld, Term, counting
-from tests.simulation.virtual import VirtualLoop
+from tests.simulation.leaders import SETTINGS, counting, in_calm
 
 
 @pytest.fixture
@@ -45,31 +44,6 @@ def write(store, writer, *records):
 
 def call(id, name=None, created=0.0, to="host-1"):
     return Transfer(Header(id, "f", name, created=created), "call", b"", epoch=1, to=to)
-
-
-def in_calm(work):
-    """Run `work(world)` in a world of one leader and its hosts, where nothing goes wrong."""
-    loop = VirtualLoop()
-    world = LeaderWorld(1, loop)
-    world.stormy = False
-
-    async def run():
-        world.terms.append(Term(world))
-        while world.leading is None or not any(host.usable for host in world.leading.fleet.hosts.values()):
-            await asyncio.sleep(0.1)
-        found = await asyncio.wait_for(work(world), 60)
-        world.terms[-1].end(None)
-        return found
-
-    try:
-        return loop.run_until_complete(run())
-    finally:
-        left = asyncio.all_tasks(loop)
-        for task in left:
-            task.cancel()
-        if left:
-            loop.run_until_complete(asyncio.wait(left))
-        loop.close()
 
 
 def test_rule_8_a_repeated_call_carries_the_same_id_and_is_one_coroutine():

@@ -24,6 +24,7 @@ from ray_durable.actors.fleet import Fleet, HostRecord
 from ray_durable.actors.host import Host
 from ray_durable.actors.leader import Leader
 from ray_durable.actors.rebuild import controller_writer, read_logs, rebuild
+from ray_durable.actors.retiring import retire_logs
 from ray_durable.actors.tally import Tally
 from ray_durable.actors.terms import next_term
 from ray_durable.actors.transfer import Header
@@ -33,7 +34,7 @@ from ray_durable.checkpoint.stores.memory import MemoryStore
 from ray_durable.clock import SYSTEM_CLOCK
 from ray_durable.compiler import durable
 from ray_durable.config import Settings
-from ray_durable.errors import FencedError, LogStoppedError, StoreError
+from ray_durable.errors import FencedError, LogStoppedError, NoSuchCoroutineError, StoreError
 from ray_durable.logs import EventLog
 from ray_durable.metrics import NO_METRICS
 from tests.simulation.virtual import LoopClock, LoopExecutor, VirtualLoop
@@ -46,7 +47,7 @@ STORMY_S = 6.0
 GUSTY_S = 9.0
 """Until then nobody dies any more, but answers are lost still."""
 CALM_S = 60.0
-SETTINGS = Settings.load({}, storage="memory://leaders")
+SETTINGS = Settings.load({}, storage="memory://leaders", lease_s=1.0, silence_s=0.5, retention_s=3.0)
 
 
 @durable
@@ -278,7 +279,7 @@ class LeaderWorld:
             term = self.terms[-1]
             living = [process for process in self.processes.values() if process.alive]
             deaths = ["kill", "kill", "rumour", "rumour", "usurp", "restart"] if self.loop.time() < STORMY_S else []
-            match self.dice.choice([*deaths, "move", "move", "move"]):
+            match self.dice.choice([*deaths, "move", "move", "move", "tidy"]):
                 case "kill" if living:
                     self.dice.choice(living).crash()
                 case "rumour" if self.leading is term and term.fleet.hosts:
@@ -291,6 +292,8 @@ class LeaderWorld:
                 case "restart":
                     term.end(None)
                     self.terms.append(Term(self))
+                case "tidy" if self.leading is term:
+                    term.fleet.spawn(self.tidy(term))
                 case "move" if self.leading is term:
                     self.move(term)
         self.stormy = False
@@ -298,6 +301,15 @@ class LeaderWorld:
             await asyncio.sleep(1.0)
             if self.terms[-1].over:
                 self.terms.append(Term(self))
+
+    async def tidy(self, term):
+        while not term.over:
+            try:
+                if await retire_logs(term.leader):
+                    self.met.add("emptied a log")
+                return
+            except StoreError:
+                await asyncio.sleep(0.01)
 
     def move(self, term):
         entries = [entry for entry in term.leader.ledger.entries.values() if entry.running]
@@ -325,6 +337,9 @@ class LeaderWorld:
                         return
                 except (FencedError, LogStoppedError, TimeoutError):
                     pass
+                except NoSuchCoroutineError as error:
+                    assert "has ended" in error.reason
+                    return
             await asyncio.sleep(0.2)
 
     async def live(self):
@@ -380,21 +395,55 @@ async def inline(fn, *args, **kwargs):
     return fn(*args, **kwargs)
 
 
-def simulate_leaders(seed):
-    """One world to its end. Raises: AssertionError for a broken promise."""
-    loop = VirtualLoop()
-    world = LeaderWorld(seed, loop)
+@contextlib.contextmanager
+def without_threads():
+    """Whatever would go to a thread happens on the loop, so that one seed is one world."""
     with contextlib.ExitStack() as patches:
         patches.enter_context(patch("asyncio.to_thread", inline))
         patches.enter_context(patch("ray_durable.actors.rebuild.ThreadPoolExecutor", OneByOne))
         patches.enter_context(patch("ray_durable.checkpoint.reading.ThreadPoolExecutor", OneByOne))
         patches.enter_context(patch.object(SYSTEM_CLOCK.__class__, "sleep", lambda self, seconds: None))
+        yield
+
+
+def simulate_leaders(seed):
+    """One world to its end. Raises: AssertionError for a broken promise."""
+    loop = VirtualLoop()
+    world = LeaderWorld(seed, loop)
+    with without_threads():
         try:
             loop.run_until_complete(world.live())
         finally:
-            left = asyncio.all_tasks(loop)
-            for task in left:
-                task.cancel()
-            loop.run_until_complete(asyncio.wait(left, timeout=5.0)) if left else None
-            loop.close()
+            end_all(loop)
     return world
+
+
+def end_all(loop):
+    left = asyncio.all_tasks(loop)
+    for task in left:
+        task.cancel()
+    if left:
+        loop.run_until_complete(asyncio.wait(left, timeout=5.0))
+    loop.close()
+
+
+def in_calm(work):
+    """Run `work(world)` in a world of one leader and its hosts, where nothing goes wrong."""
+    loop = VirtualLoop()
+    world = LeaderWorld(1, loop)
+    world.stormy = False
+
+    async def run():
+        world.terms.append(Term(world))
+        while world.leading is None or not any(host.usable for host in world.leading.fleet.hosts.values()):
+            await asyncio.sleep(0.1)
+        found = await asyncio.wait_for(work(world), 60)
+        world.terms[-1].end(None)
+        assert not world.problems, world.problems
+        return found
+
+    with without_threads():
+        try:
+            return loop.run_until_complete(run())
+        finally:
+            end_all(loop)
