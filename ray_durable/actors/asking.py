@@ -48,6 +48,10 @@ async def item(leader: Leader, entry: Entry, index: int) -> tuple[bool, Value | 
     while True:
         if index in entry.items:
             return True, Value(entry.items[index])
+        if entry.in_log:
+            kept = dict((await leader.results.outcome(leader, entry)).items)
+            if index in kept:
+                return True, Value(kept[index])
         if entry.finished is not None:
             if index < entry.finished.emitted:
                 raise NoSuchCoroutineError(id, f"its value {index} was read before, and is not kept")

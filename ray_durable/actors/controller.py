@@ -244,9 +244,10 @@ class Controller:
     async def outcome(self, entry: Entry) -> Value:
         while entry.finished is None:
             await entry.changed()
-        if entry.finished.ending == "completed":
-            return Value(entry.finished.payload)
-        raise Failure(entry.finished.payload, entry.finished.text)
+        finished = await self.leader.results.outcome(self.leader, entry)
+        if finished.ending == "completed":
+            return Value(finished.payload)
+        raise Failure(finished.payload, finished.text)
 
     async def find(self, id: str, namespace: str | None = None, patience_s: float = PATIENCE_S) -> Entry:
         """An entry by id, or by name in a namespace. Raises: NoSuchCoroutineError, when it has not come in

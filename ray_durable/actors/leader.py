@@ -21,6 +21,7 @@ from ray_durable.actors.fleet import Fleet, HostRecord
 from ray_durable.actors.ledger import Entry, Ledger
 from ray_durable.actors.outcomes import ENDINGS, Ending, Finished, pack_outcome
 from ray_durable.actors.placement import choose
+from ray_durable.actors.results import Results
 from ray_durable.actors.takeover import retire, take_over
 from ray_durable.actors.transfer import Header, Transfer
 from ray_durable.checkpoint.compaction import OVER
@@ -60,6 +61,9 @@ class Leader:
         self.sending: set[str] = set()
         self.dead: set[str] = set()  # hosts that are being sealed, or are
         self.calm, self.balancing = Calm(), False
+        self.results = Results()
+        for _, entry in ledger.endings:
+            self.results.keep(entry)
         self.sealed_at: dict[str, float] = {}  # when this term made or found the seal, in monotonic seconds
         self.retired: set[str] = set()  # logs that are known to be empty
         self.ended: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)  # by host: its log is sealed
@@ -268,6 +272,7 @@ class Leader:
         entry = self.ledger.entries.get(finished.coroutine)
         if entry is not None and self.ledger.finish(entry, finished):
             self.arrived(entry)
+            self.results.keep(entry)
             for host in entry.left & self.fleet.hosts.keys():
                 self.fleet.hosts[host].released[entry.header.id] = OVER
             entry.left.clear()

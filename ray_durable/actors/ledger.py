@@ -32,6 +32,7 @@ class Entry:
     bound_for: str | None = None  # where it is being moved, before the move is durable
     cancelled: bool = False  # it is to be cancelled as soon as no host has been promised it
     finished: Finished | None = None
+    in_log: bool = False  # its outcome is not kept here: see `results`
     waiters: list[asyncio.Future[None]] = field(default_factory=list)
     items: dict[int, bytes] = field(default_factory=dict)
 
@@ -135,8 +136,10 @@ class Ledger:
         entry.notify()
         return True
 
-    def forget(self, before: float) -> None:
-        """Forget what had ended by `before`, in seconds since the epoch; its id still answers that it is over."""
+    def forget(self, before: float) -> list[str]:
+        """Forget what had ended by `before`, in seconds since the epoch; its id still answers that it is over. Returns
+        the ids."""
+        forgotten = []
         while self.endings and self.endings[0][0] <= before:
             _, entry = self.endings.popleft()
             header = entry.header
@@ -144,8 +147,10 @@ class Ledger:
             if header.name is not None and self.names.get((header.namespace, header.name)) == header.id:
                 del self.names[header.namespace, header.name]
             self.expired[header.id] = None
+            forgotten.append(header.id)
         while len(self.expired) > EXPIRED_MAX:
             self.expired.popitem(last=False)
+        return forgotten
 
     def load(self, host: str) -> int:
         """Coroutines on a host or on their way to it, without those that are leaving it."""

@@ -36,7 +36,8 @@ async def watch(leader: Leader, changed: asyncio.Event) -> None:
         await leader.place_waiting()
         if clock.monotonic() - last_rebalance > REBALANCE_EVERY_S:
             last_rebalance = clock.monotonic()
-            ledger.forget(clock.now() - leader.settings.retention_s)
+            for id in ledger.forget(clock.now() - leader.settings.retention_s):
+                leader.results.forget(id)
             for record in fleet.hosts.values():
                 leader.hand_over_debts(record)  # what a failed call has left
             fleet.spawn(moves.rebalance(leader))

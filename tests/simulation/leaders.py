@@ -427,7 +427,7 @@ def end_all(loop):
     loop.close()
 
 
-def in_calm(work):
+def in_calm(work, **settings):
     """Run `work(world)` in a world of one leader and its hosts, where nothing goes wrong."""
     loop = VirtualLoop()
     world = LeaderWorld(1, loop)
@@ -437,6 +437,7 @@ def in_calm(work):
         world.terms.append(Term(world))
         while world.leading is None or not any(host.usable for host in world.leading.fleet.hosts.values()):
             await asyncio.sleep(0.1)
+        world.leading.leader.settings = SETTINGS.replace(**settings)
         found = await asyncio.wait_for(work(world), 60)
         world.terms[-1].end(None)
         assert not world.problems, world.problems
