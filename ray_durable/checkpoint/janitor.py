@@ -8,6 +8,7 @@ point leaves objects that nothing names, which `maintenance` finds; never a reco
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -85,8 +86,8 @@ class Janitor:
     parts: dict[int, list[Part]] = field(default_factory=dict)
     partitions: int = 1
     garbage: Garbage = field(default_factory=Garbage)
-    doomed: list[str] = field(default_factory=list)
-    """Objects that nothing needs any more; one that could not be deleted is tried again."""
+    doomed: deque[str] = field(default_factory=deque)
+    """Objects that nothing needs any more, in the order of going; one that could not be deleted is tried again."""
     unnamed: set[str] = field(default_factory=set)
     """Parts that wait for the base that names them."""
 
@@ -242,9 +243,9 @@ class Janitor:
         previous, self.base, self.parts, self.partitions = self.base, base, made, len(made)
         self.unnamed.clear()
         self.prove(log.progress.next)
-        self.doomed += [part_name(log.writer, part.name) for part in old]
         if (previous.number, previous.revision) != NO_BASE:
             self.doomed.append(base_name(log.writer, previous.number, previous.revision))
+        self.doomed += [part_name(log.writer, part.name) for part in old]
         if mover is None:
             self.clear()
 
@@ -278,10 +279,10 @@ class Janitor:
         log.metrics.compacted_segments.add(cut - first, "deleted")
 
     def clear(self) -> None:
-        """Delete what nothing needs. Raises: StoreError; the rest is deleted next time."""
+        """Delete what nothing needs, in order, on which readers rely. Raises: StoreError; the rest goes next time."""
         while self.doomed:
-            self.log.store.delete(self.doomed[-1])
-            self.doomed.pop()
+            self.log.store.delete(self.doomed[0])
+            self.doomed.popleft()
 
 
 def create_named_by_contents(store: Store, name: str, data: bytes) -> None:

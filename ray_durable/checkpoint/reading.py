@@ -236,6 +236,22 @@ class LogReader:
             if self.add(reading, digest, name, data):
                 return
             number += 1
+        self.check_end(reading, number)
+
+    def check_end(self, reading: Reading, number: int) -> None:
+        """Nothing is at `number`: either the log ends there, or it was compacted while we read. Compaction deletes the
+        old base first and then segments by number, so in that case what lies before `number` has gone too."""
+        base = reading.base
+        if number > base.number:
+            before = segment_name(self.writer, number - 1)
+        elif (base.number, base.revision) != NO_BASE:
+            before = base_name(self.writer, base.number, base.revision)
+        else:
+            return
+        try:
+            self.store.read(before, 0, 1)
+        except NotFoundError:
+            raise CompactedMeanwhile from None
 
     def fetch(self, name: str) -> bytes | None:
         try:

@@ -272,7 +272,7 @@ class Controller:
             if transfer is None or (logged.epoch, logged.seq) >= (transfer.epoch, transfer.seq):
                 transfer = logged
         if transfer is not None:
-            to = "" if planned.to in self.dead else planned.to
+            to = "" if planned.to in self.ended else planned.to  # of a log that is being sealed, the plan will say
             self.ledger.assign(entry, planned.epoch, to, transfer)
 
     def carry_on_moves(self, incarnation, recovery):
