@@ -9,8 +9,7 @@ Promises, beyond going on with the same items:
 - a dict or set that changed size, before the capture or after the resume, still raises RuntimeError at the next step;
 - nothing is consumed by being captured.
 
-`itertools` objects tell their state only through their own `__reduce__`, which Python 3.14 takes away; up to 3.13 it is
-used, without its deprecation warning.
+`itertools` have a module of their own, `combinators`.
 """
 
 from __future__ import annotations
@@ -18,10 +17,11 @@ from __future__ import annotations
 import gc
 import itertools
 import types
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
+
+from ray_durable.compiler import combinators
 
 Reduced = tuple[Any, ...]
 Reducer = Callable[[Any], Reduced]
@@ -270,24 +270,6 @@ def reduce_natively(iterator: Any) -> Reduced:
     return reduced
 
 
-def reduce_itertools(iterator: Any) -> Reduced:
-    """By the type's own `__reduce__`, while it has one (up to Python 3.13)."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        maker, args, *state = iterator.__reduce__()
-    return make_itertools, (maker, args, *(item for item in state if item is not None))
-
-
-def make_itertools(maker: Callable[..., Any], args: tuple[Any, ...], *state: Any) -> Any:
-    """The `itertools` object that `maker(*args)` and `__setstate__` make."""
-    iterator = maker(*args)
-    if state:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            iterator.__setstate__(*state)
-    return iterator
-
-
 def pairwise_referents(iterator: Any) -> list[Any]:
     return [item for item in gc.get_referents(iterator) if item is not itertools.pairwise]
 
@@ -305,6 +287,7 @@ def reduce_pairwise(iterator: Any) -> Reduced:
     return itertools.pairwise, (source,)
 
 
+THROUGH_OTHERS: tuple[type, ...] = (enumerate, zip, map, filter, type(iter(int, 1)))
 REDUCERS: dict[type, Reducer] = {
     **dict.fromkeys(INDEXED, reduce_indexed),
     REVERSED_LIST: reduce_reversed_list,
@@ -315,11 +298,8 @@ REDUCERS: dict[type, Reducer] = {
     **dict.fromkeys(VIEW_KINDS, reduce_dict_view),
     types.MappingProxyType: reduce_mapping_proxy,
     SET_ITERATOR: reduce_set_iterator,
-    **{
-        kind: reduce_itertools
-        for kind in vars(itertools).values()
-        if isinstance(kind, type) and "__reduce__" in vars(kind)
-    },
+    **dict.fromkeys(THROUGH_OTHERS, reduce_natively),
+    **combinators.REDUCERS,
     itertools.pairwise: reduce_pairwise,
 }
 NATIVE_IS_RIGHT = frozenset({*INDEXED, REVERSED_LIST, *RANGES})  # but for containers that hold their own iterator

@@ -109,10 +109,13 @@ WRAPPING = suspendable(Writer(wraps=True))
 
 
 def register() -> None:
-    """Give `pickle.dumps` reducers for the native types of suspended objects; done with the first durable function."""
-    if types.GeneratorType not in copyreg.dispatch_table:
+    """Give `pickle.dumps` reducers for the native types of suspended objects; done once, with the first durable
+    function, so that whoever takes them out again is obeyed."""
+    if not REGISTERED:
+        REGISTERED.append(True)
         for kind, write in WRAPPING.items():
             copyreg.pickle(kind, write)
 
 
+REGISTERED: list[bool] = []
 register()

@@ -255,7 +255,7 @@ def test_source_from_a_loader_in_exec_and_in_a_notebook():
 
 def test_without_source_the_error_says_where_to_define_it():
     namespace = {"__name__": "nowhere"}
-    exec("def gen():\n    yield 1", namespace)
+    exec(compile("def gen():\n    yield 1", "<nowhere>", "exec"), namespace)
     with pytest.raises(CompileError, match="no source"):
         durable(namespace["gen"])
     with pytest.raises(CompileError, match="def"):

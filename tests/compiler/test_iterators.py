@@ -17,10 +17,14 @@ class Pickler(pickle.Pickler):
     dispatch_table = iterators.REDUCERS
 
 
-def round_trip(value):
+def pickled(value):
     written = io.BytesIO()
     Pickler(written, 5).dump(value)
-    return pickle.loads(written.getvalue())
+    return written.getvalue()
+
+
+def round_trip(value):
+    return pickle.loads(pickled(value))
 
 
 def short_form(iterator):
@@ -211,6 +215,59 @@ def test_loop_iter_takes_iterators_that_lack_iter():
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="itertools.batched came with Python 3.12")
-def test_what_cannot_be_pickled_says_so():
-    with pytest.raises(TypeError, match="batched"):
-        round_trip(itertools.batched("abc", 2))
+@pytest.mark.parametrize("consumed", range(4))
+def test_batches_in_flight_go_on(consumed):
+    batches = itertools.batched("abcde", 2)
+    for _ in range(consumed):
+        next(batches)
+    assert list(round_trip(batches)) == [("a", "b"), ("c", "d"), ("e",)][consumed:]
+
+
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("consumed", range(6))
+def test_groups_in_flight_go_on_and_those_left_behind_stay_empty(consumed, times):
+    groups = itertools.groupby("aaabbc", key=str.upper)
+    _, first = next(groups)
+    taken = [next(first, None) for _ in range(consumed)]
+    held = (groups, first)
+    for _ in range(times):
+        held = round_trip(held)
+    groups_again, first_again = held
+    assert taken + list(first_again) == ["a", "a", "a", *[None] * max(0, consumed - 3)]
+    key, second = next(groups_again)
+    assert list(round_trip((groups_again, first_again))[1]) == list(first_again) == []
+    assert (key, list(second)) == ("B", ["b", "b"])
+    assert [key for key, _ in groups_again] == ["C"]
+
+
+@pytest.mark.parametrize("ahead", [0, 1, 56, 57, 58, 130])
+def test_iterators_of_one_tee_go_on_sharing_what_was_read(ahead):
+    source = iter(range(150))
+    one, other = itertools.tee(source)
+    for _ in range(ahead):
+        next(one)
+    for _ in range(2):
+        one, other, source = round_trip((one, other, source))
+    assert next(source) == ahead
+    assert list(one) == list(range(ahead + 1, 150))
+    assert list(other) == [each for each in range(150) if each != ahead]
+
+
+def test_an_endless_cycle_and_counts_beyond_a_word_go_on():
+    cycle = itertools.cycle(iter("abc"))
+    counts = itertools.count(2**70, 3), itertools.count(0.5, 0.25), itertools.repeat("x")
+    for step in range(8):
+        cycle = round_trip(cycle)
+        assert next(cycle) == "abc"[step % 3]
+        counts = round_trip(counts)
+        assert [next(each) for each in counts] == [2**70 + 3 * step, 0.5 + 0.25 * step, "x"]
+
+
+def test_a_chain_that_is_captured_again_and_again_does_not_grow():
+    chain = itertools.chain.from_iterable(["ab", "cd", *["efg"] * 40])
+    sizes = set()
+    for _ in range(60):
+        chain = round_trip(chain)
+        next(chain)
+        sizes.add(len(pickled(chain)) // 16)
+    assert max(sizes) <= min(sizes) + 20
