@@ -3,8 +3,8 @@
 Declares and counts; `actors.exporter` serves. A process has one `Metrics`, made with its node and host, which every
 sample carries. The instruments are ours, for two reasons: a host counts per batch, so a histogram must take one value
 `n` times at the cost of one, and a gauge or counter must be able to follow a plain number that the hot loop keeps
-anyway (`follow`). Adding takes 0.35 µs (prometheus_client with labels: 1.1 µs), and happens once per commit, not once
-per yield.
+anyway (`follow`). Adding and observing only note what is to be counted, without a lock, and happen once per commit, not
+once per yield; noted values are counted when somebody asks, or there are many.
 
 Labels never hold ids of coroutines. `function` is the one open label; beyond `FUNCTIONS_MAX` names, further ones are
 counted as `(other)`, so that generated functions cannot flood Prometheus.
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -21,6 +22,7 @@ from typing import Any, Literal
 __all__ = ["NO_METRICS", "Counter", "Declaration", "Gauge", "Histogram", "Label", "Metrics", "declarations"]
 
 FUNCTIONS_MAX = 200
+NOTED_MAX = 256
 OTHER = "(other)"
 
 
@@ -80,7 +82,9 @@ class Instrument:
         self.declaration = declaration
         self.on = on
         self.lock = threading.Lock()
+        self.noted: deque[tuple[float, int, tuple[str, ...]]] = deque()  # value, how often, label values
         self.seen: list[set[str]] = [set() for _ in declaration.labels]
+        self.known: set[tuple[str, ...]] = set()
 
     def admit(self, given: tuple[str, ...]) -> tuple[str, ...]:
         """The child that `given` label values are counted under; called when they are met for the first time."""
@@ -95,23 +99,33 @@ class Instrument:
             admitted.append(value)
         return tuple(admitted)
 
+    def note(self, value: float, n: int, labels: tuple[str, ...]) -> None:
+        """Have `value` counted `n` times, later. The hot path's part: a look-up and an append, without the lock."""
+        if labels not in self.known:
+            with self.lock:
+                labels = self.admit(labels)  # names beyond the cap come here again, as `OTHER`
+                self.known.add(labels)
+        self.noted.append((value, n, labels))
+        if len(self.noted) > NOTED_MAX:
+            with self.lock:
+                self.count_noted()
+
+    def count_noted(self) -> None:
+        """Count what was noted; the caller holds the lock."""
+        while self.noted:
+            self.count(*self.noted.popleft())
+
+    def count(self, value: float, n: int, labels: tuple[str, ...]) -> None:
+        raise NotImplementedError
+
 
 class Value(Instrument):
-    """A counter's or a gauge's numbers, one per child, set or followed."""
+    """A counter's or a gauge's numbers, one per child, counted or followed."""
 
     def __init__(self, declaration: Declaration, on: bool) -> None:
         super().__init__(declaration, on)
         self.values: dict[tuple[str, ...], float] = dict.fromkeys(declaration.children(), 0)
         self.followed: dict[tuple[str, ...], Callable[[], float]] = {}
-
-    def add(self, n: float = 1, *labels: str) -> None:
-        """Add `n` to the child with these label values, given in the order of the declaration."""
-        if not self.on:
-            return
-        with self.lock:
-            if labels not in self.values:
-                labels = self.admit(labels)
-            self.values[labels] = self.values.get(labels, 0) + n
 
     def follow(self, read: Callable[[], float], *labels: str) -> None:
         """From now on show what `read()` gives at each scrape: the hot path keeps a plain number and calls nothing.
@@ -122,8 +136,12 @@ class Value(Instrument):
             with self.lock:
                 self.followed[self.admit(labels)] = read
 
+    def count(self, value: float, n: int, labels: tuple[str, ...]) -> None:
+        self.values[labels] = self.values.get(labels, 0) + value * n
+
     def samples(self) -> dict[tuple[str, ...], float]:
         with self.lock:
+            self.count_noted()
             values, followed = dict(self.values), dict(self.followed)
         values.update({labels: read() for labels, read in followed.items()})
         return values
@@ -132,16 +150,19 @@ class Value(Instrument):
 class Counter(Value):
     """A number that only grows: `add`, or `follow` one that grows."""
 
+    def add(self, n: float = 1, *labels: str) -> None:
+        """Add `n` to the child with these label values, given in the order of the declaration."""
+        if self.on:
+            self.note(n, 1, labels)
+
 
 class Gauge(Value):
-    """A number that goes up and down: `set`, `add`, or `follow`."""
+    """A number that goes up and down: `set`, or `follow`."""
 
     def set(self, value: float, *labels: str) -> None:
         if self.on:
             with self.lock:
-                if labels not in self.values:
-                    labels = self.admit(labels)
-                self.values[labels] = value
+                self.values[self.admit(labels)] = value
 
 
 @dataclass(slots=True)
@@ -166,17 +187,19 @@ class Histogram(Instrument):
 
     def observe(self, value: float, n: int = 1, *labels: str) -> None:
         """Count `value` `n` times, for `n` coroutines that shared one turn or one commit; costs the same as once."""
-        if not self.on:
-            return
-        with self.lock:
-            child = self.children.get(labels)
-            if child is None:
-                child = self.children.setdefault(self.admit(labels), self.empty())
-            child.counts[bisect_left(self.buckets, value)] += n
-            child.sum += value * n
+        if self.on:
+            self.note(value, n, labels)
+
+    def count(self, value: float, n: int, labels: tuple[str, ...]) -> None:
+        child = self.children.get(labels)
+        if child is None:
+            child = self.children.setdefault(labels, self.empty())
+        child.counts[bisect_left(self.buckets, value)] += n
+        child.sum += value * n
 
     def samples(self) -> dict[tuple[str, ...], Distribution]:
         with self.lock:
+            self.count_noted()
             return {labels: Distribution(list(child.counts), child.sum) for labels, child in self.children.items()}
 
 
