@@ -56,7 +56,7 @@ def grafana_panel(panel: Panel, prefix: str) -> dict[str, Any]:
             "calculate": False,
             "cellGap": 1,
             "color": {"mode": "scheme", "scheme": "Oranges", "steps": 64},
-            "tooltip": {"show": True, "yHistogram": False},
+            "tooltip": {"mode": "single", "yHistogram": False},
             "yAxis": {"unit": panel.unit},
         }
     else:
