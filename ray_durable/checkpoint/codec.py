@@ -15,6 +15,7 @@ import struct
 import threading
 from typing import Any, Protocol
 
+from ray_durable.checkpoint.tensors import reducer_of
 from ray_durable.compiler import references
 from ray_durable.errors import CannotSaveError, StoreError
 
@@ -44,6 +45,17 @@ class BufferStore(Protocol):
         """What was kept. Raises: DamagedError, NotFoundError."""
 
 
+class Reducers(references.Table):
+    """The compiler's, and those of libraries whose objects have large buffers that they would copy."""
+
+    def __missing__(self, kind: type) -> Any:
+        found = reducer_of(kind)
+        if found is None:
+            return super().__missing__(kind)
+        self[kind] = found
+        return found
+
+
 class Pickling:
     """A pickler that is used again and again, and where it writes to."""
 
@@ -55,7 +67,8 @@ class Pickling:
         self.buffers: list[pickle.PickleBuffer] = []
         self.out_of_band = False
         self.pickler = kind(self, 5, buffer_callback=self.keep_in_band)
-        self.pickler.dispatch_table = references.dispatch_table(by_key=by_key, functions=kind is pickle.Pickler)
+        table = references.dispatch_table(by_key=by_key, functions=kind is pickle.Pickler)
+        self.pickler.dispatch_table = Reducers(table)
 
     def keep_in_band(self, buffer: pickle.PickleBuffer) -> bool:
         if not self.out_of_band or buffer.raw().nbytes < LARGE_BYTES:

@@ -57,6 +57,8 @@ class Keys:
 
     def verify(self, name: str, signing_id: bytes, digest: bytes, signature: bytes) -> None:
         """Raises: DamagedError for an object that is unsigned, forged, or signed by a key not at hand."""
+        if signing_id == NO_KEY and signature != NO_SIGNATURE:
+            raise DamagedError("read", name, "it has a signature and says that it has none", -1)
         if not self.signing:
             return
         if signing_id == NO_KEY:

@@ -36,10 +36,11 @@ class Relocations:
                 at = bisect_right(moved, (offset, 1 << 62, 0, 0)) - 1
                 start, length, pack, there = moved[at] if at >= 0 else (0, 0, 0, 0)
                 part = min(left, start + length - offset)
-                if part <= 0:
-                    out.append(Extent(each.pack, offset, left))  # not moved: reading it will say that it is gone
-                    break
-                out.append(Extent(pack, there + offset - start, part))
+                if part > 0:
+                    out.append(Extent(pack, there + offset - start, part))
+                else:  # not moved, up to what was: reading it will say that it is gone
+                    part = min(left, moved[at + 1][0] - offset) if at + 1 < len(moved) else left
+                    out.append(Extent(each.pack, offset, part))
                 offset, left = offset + part, left - part
         return out
 

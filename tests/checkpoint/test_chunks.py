@@ -192,6 +192,12 @@ def test_a_pack_that_is_emptied_twice_keeps_what_is_known_of_its_pages():
     ]
 
 
+def test_what_has_moved_is_found_behind_what_has_not():
+    once = Relocations({4: [(2200, 2200, 6, 0)]})
+    assert once.follow([Extent(4, 200, 4200)]) == [Extent(4, 200, 2000), Extent(6, 0, 2200)]
+    assert Relocations({1: [(2200, 4200, 4, 200)]}).moved_on(once).runs[1] == [(4200, 2200, 6, 0)]
+
+
 def test_relocated_pages_are_followed():
     first = Relocations({1: [(0, 100, 5, 1000), (300, 50, 5, 1100)]})
     assert first.follow([Extent(1, 10, 20), Extent(2, 0, 5), Extent(1, 300, 50)]) == [

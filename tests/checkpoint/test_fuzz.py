@@ -61,8 +61,8 @@ def test_no_damaged_segment_loads(whole):
     chance = random.Random(len(whole))
     for _ in range(30_000):
         damaged = mutate(chance, whole)
-        if damaged[:-32] == whole[:-32] and len(damaged) == len(whole):
-            continue  # the place of the signature, in an object that has none
+        if damaged == whole:
+            continue
         with pytest.raises(DamagedError):
             decode(NAME, damaged)
 

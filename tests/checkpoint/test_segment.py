@@ -58,8 +58,6 @@ def test_a_flipped_bit_is_found(data):
     body = bytearray(made([Record("a", 1, 2, Kind.CHECKPOINT, b"state" * 10), Record("b", 1, 1, Kind.EVENT, b"")]))
     bit = data.draw(st.integers(0, 8 * len(body) - 1))
     body[bit // 8] ^= 1 << bit % 8
-    if bit // 8 >= len(body) - 32:
-        return  # the signature of an unsigned object says nothing
     with pytest.raises(DamagedError):
         decode(NAME, bytes(body))
 
