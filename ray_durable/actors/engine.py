@@ -29,7 +29,7 @@ from ray_durable.checkpoint.record import Codec, Kind
 from ray_durable.checkpoint.references import find_references
 from ray_durable.clock import SYSTEM_CLOCK, Clock
 from ray_durable.compiler.discard import discard
-from ray_durable.operations import Emit, Request
+from ray_durable.operations import PAUSE, Emit, Request
 from ray_durable.runner import Branch, Coroutine, Outcome
 
 __all__ = ["Engine"]
@@ -91,9 +91,9 @@ class Engine:
         if not self.paused:
             ready, step = self.ready, self.step
             count, waiting = min(self.turn_size, len(ready)), len(ready)
-            over = began + TURN_S
+            over, monotonic = began + TURN_S, self.clock.monotonic
             for done in range(count):
-                if self.clock.monotonic() > over:  # 40 ns; long steps must not wait for each other's commit
+                if monotonic() > over:  # 40 ns; long steps must not wait for each other's commit
                     count = done
                     break
                 branch, value, thrown = ready.popleft()
@@ -104,7 +104,7 @@ class Engine:
             self.tally.turn_begins(began, waiting, count)
         self.tally.turn_ends(began)
         self.before_commit()
-        self.log.commit()
+        self.log.commit(idle=not self.ready)
         if self.ready and not self.paused:
             self.schedule()
 
@@ -183,7 +183,8 @@ class Engine:
         if item is not None:
             self.tally.items += 1
             self.log.append(coroutine.id, hosted.epoch, item[0], Kind.ITEM, item[1])
-        hosted.saved(state)
+        if hosted.last is not None:
+            hosted.saved(state)
         self.tally.checkpoint(hosted.header.function, len(state))
         self.log.append(coroutine.id, hosted.epoch, coroutine.seq, Kind.CHECKPOINT, state, branch, marks, hosted.codec)
 
@@ -217,13 +218,16 @@ class Engine:
         hosted: Hosted | None = branch.coroutine.host
         if hosted is None:
             return
+        request = branch.request
+        if request is PAUSE and hosted.leaving is None and hosted.mailbox is None and branch.task is None:
+            self.wake(branch, None)  # as most do
+            return
         branch.parked = True
         if hosted.leaving is not None:
             leaving.try_leave(self, hosted)  # or it is held until the others stand still too
             return
         if hosted.mailbox is not None and branch.number == 0 and letters.take_cancellation(self, hosted):
             return
-        request = branch.request
         if is_cancelled(branch) or request is None:
             self.wake(branch, None)
         elif type(request) is Answered:

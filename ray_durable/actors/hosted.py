@@ -167,10 +167,9 @@ class Hosted:
         self.marks.events = min(self.arriving) - 1 if self.arriving else self.events
 
     def saved(self, state: bytes) -> None:
-        """A checkpoint with this state has been gathered."""
-        if self.last is not None:
-            self.last = ("frames", state)
-            self.since.clear()
+        """A checkpoint with this state has been gathered, of one that may have to run again from it."""
+        self.last = ("frames", state)
+        self.since.clear()
 
     def state(self, chunks: BufferStore | None = None) -> bytes:
         """The pickled state of all branches, the mailbox and what the log's marks leave out; large buffers go to

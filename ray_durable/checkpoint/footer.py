@@ -23,8 +23,8 @@ MAGIC = b"rdurable"
 # digest of the metadata columns | digest of all before it | signature of that digest
 SIGNED = struct.Struct("<8sBBBHQQ16s8s8s16s")
 FOOTER_BYTES = SIGNED.size + 32 + 32
-NO_SCHEMA = 1
-"""Flag: the body is an LZ4-packed record batch without the schema before it, as every segment has the same one."""
+PACKED = 1
+"""Flag: the body is not Arrow's but in the short form of small segments."""
 NO_METADATA = bytes(16)
 
 

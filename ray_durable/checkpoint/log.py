@@ -1,8 +1,10 @@
 """The writer of one log: gathers records on the event loop, commits them in threads, releases in order.
 
 There is no linger: a commit starts when none is under way (a remote store: fewer than `in_flight`), takes all that has
-gathered, and the next one starts at once if anything has gathered meanwhile. Invariant: a token is released only when
-its segment and all before it are durable, in the order of `append`; once the log is fenced, none ever is.
+gathered, and the next one starts at once if anything has gathered meanwhile. A small one on a store that was quick last
+time is made by the event loop itself when that has nothing else to do, which saves two hand-overs.
+Invariant: a token is released only when its segment and all before it are durable, in the order of `append`; once the
+log is fenced, none ever is.
 
 `append` and `commit` belong to one thread, the event loop's; the rest happens in the executor's. Which number counts is
 `commit`'s decision; how an object is made on a store that fails, `writing`'s.
@@ -13,7 +15,7 @@ from __future__ import annotations
 import concurrent.futures
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -33,7 +35,7 @@ from ray_durable.metrics import NO_METRICS, Metrics
 REMOTE_IN_FLIGHT = 4
 SEGMENT_RECORDS_MAX = 20_000
 SEGMENT_BYTES_MAX = 64 << 20
-
+HERE_RECORDS_MAX = 256
 
 MARK_ROW: Row = ("", 0, 0, int(Kind.MARK), b"", b"", int(Codec.OPAQUE), None)
 
@@ -41,18 +43,22 @@ MARK_ROW: Row = ("", 0, 0, int(Kind.MARK), b"", b"", int(Codec.OPAQUE), None)
 class Executor(Protocol):
     """Where blocking work goes: a thread pool, or the simulator's."""
 
-    def submit(self, fn: Callable[[], None], /) -> Any: ...
+    def submit(self, fn: Callable[..., None], /, *args: Any) -> Any: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """What one commit releases."""
+@dataclass(slots=True)
+class Commit:
+    """Rows that become durable together. `size`: bytes of their states; `packs`: what they refer to, stored first."""
 
-    tokens: list[Any]
-    size: int
     number: int
-    stored: int
-    rows: Sequence[Row]
+    rows: list[Row]
+    size: int
+    packs: list[Pack]
+    stored: int = 0
+
+    @property
+    def tokens(self) -> list[Any]:
+        return [row[7] for row in self.rows if row is not MARK_ROW]
 
 
 class Log:
@@ -62,7 +68,9 @@ class Log:
     `on_durable(tokens)` is called once per commit, in order; `on_error(error)` once, with `FencedError` or
     `LogStoppedError`, after which nothing more is written or released.
     `in_flight`: commits side by side, default 1 on a local store and 4 on a remote one. `retry_for_s`: how long one
-    segment is tried on a failing store. `bytes_max`: what may gather before `full` asks for a pause.
+    segment is tried on a failing store. `bytes_max`: what may gather before `full` asks for a pause. `here_below_s`:
+    an idle event loop makes a commit itself if the last one took less; default 0, never. `call_here`: `call_soon` for
+    the event loop's own thread, quicker; default the same.
 
     Example:
         log = Log(store, "host-1", executor=pool, call_soon=loop.call_soon_threadsafe, on_durable=go_on, on_error=end)
@@ -82,18 +90,20 @@ class Log:
         in_flight: int | None = None,
         retry_for_s: float = 30.0,
         bytes_max: int = 256 << 20,
+        here_below_s: float = 0.0,
+        call_here: Callable[..., Any] | None = None,
         keys: Keys = NO_KEYS,
         clock: Clock = SYSTEM_CLOCK,
         metrics: Metrics = NO_METRICS,
     ) -> None:
         segment_name(writer, 0)  # refuses an unfit name
         self.store, self.writer = store, writer
-        self.executor, self.call_soon = executor, call_soon
+        self.executor, self.call_soon, self.call_here = executor, call_soon, call_here or call_soon
         self.on_durable, self.on_error = on_durable, on_error
-        self.bytes_max = bytes_max
+        self.bytes_max, self.here_below_s = bytes_max, here_below_s
         self.keys, self.clock, self.metrics = keys, clock, metrics
         self.nonce = os.urandom(16) if clock is SYSTEM_CLOCK else bytes.fromhex(clock.unique())
-        self.progress: Progress[Batch] = Progress(in_flight or (REMOTE_IN_FLIGHT if store.remote else 1))
+        self.progress: Progress[Commit] = Progress(in_flight or (REMOTE_IN_FLIGHT if store.remote else 1))
         self.own_executor: concurrent.futures.Executor | None = None
         self.rows: list[Row] = []
         self.lock = threading.Lock()
@@ -104,7 +114,7 @@ class Log:
         self.bytes_released = 0
         self.rows_taken = 0
         self.rows_durable = 0
-        self.observe: Callable[[Sequence[Row]], None] | None = None
+        self.observe: Callable[[list[Row]], None] | None = None
         """Told of the rows of each commit, in the executor's threads."""
         self.error: Exception | None = None
         self.objects = ObjectWriter(store, writer, self.nonce, clock, metrics, retry_for_s, lambda: self.error)
@@ -112,6 +122,8 @@ class Log:
         """Where large buffers go: for `dumps(state, log.chunks)`."""
         self.durable_at = clock.monotonic()
         """When a commit last became durable, by the clock's `monotonic` (rule 13)."""
+        self.took_s = 0.0
+        """How long the last commit took."""
 
     # -- the event loop's side
 
@@ -132,10 +144,31 @@ class Log:
             raise self.error
         self.rows.append((coroutine, epoch, seq, kind, state, consumed, codec, token))
 
-    def commit(self) -> None:
-        """Start commits for what has gathered, as far as there is room for them; returns at once."""
-        if self.rows and self.progress.may_start():
+    def commit(self, idle: bool = False) -> None:
+        """Start commits for what has gathered, as far as there is room for them. Returns at once, or, when the event
+        loop is `idle`, perhaps after the time of a quick commit."""
+        if not self.rows or not self.progress.may_start():
+            return
+        if (
+            idle
+            and self.took_s < self.here_below_s
+            and len(self.rows) <= HERE_RECORDS_MAX
+            and not self.chunks.pending.size
+        ):
+            self.commit_here()
+        else:
             self.executor.submit(self.run_commits)
+
+    def commit_here(self) -> None:
+        """Make one commit in this thread. If the store fails, the executor's goes on with it."""
+        commit = self.take()
+        if commit is None or (data := self.encoded(commit)) is None:
+            return
+        began = self.clock.monotonic()
+        if not commit.packs and self.objects.try_create(segment_name(self.writer, commit.number), data) is None:
+            self.durable(commit, data, began, self.call_here)
+        else:
+            self.executor.submit(self.run_commits, commit)
 
     @property
     def trouble(self) -> StoreError | None:
@@ -215,73 +248,78 @@ class Log:
 
     # -- the executor's side
 
-    def run_commits(self) -> None:
-        """Commit until nothing has gathered: one of up to `in_flight` lanes."""
-        while True:
-            with self.lock:
-                if not (self.rows or self.marks_wanted) or not self.progress.may_start():
-                    return
-                self.marks_wanted = 0  # any commit is a proof
-                rows, size = self.take() if self.rows else ([MARK_ROW], 0)
-                number = self.progress.start()
-                packs = self.chunks.take(number)
+    def run_commits(self, commit: Commit | None = None) -> None:
+        """Commit until nothing has gathered: one of up to `in_flight` lanes. `commit`: one that was begun already."""
+        while (commit := commit or self.take()) is not None:
+            data = self.encoded(commit)
+            if data is None:
+                return
+            began = self.clock.monotonic()
             try:
-                stored = self.write(number, rows, packs)
+                for pack in commit.packs:
+                    self.objects.create(*self.chunks.encode(pack), commit.number)
+                self.objects.create(segment_name(self.writer, commit.number), data, commit.number)
             except (FencedError, LogStoppedError) as error:
                 self.stop(error)
                 return
-            except Exception as error:  # not the store's: what was gathered cannot be encoded
-                self.stop(LogStoppedError(self.writer, f"segment {number}: {type(error).__name__}: {error}"))
-                return
-            tokens = [row[7] for row in rows if row is not MARK_ROW]
-            self.release(number, Batch(tokens, size, number, stored, rows))
+            self.durable(commit, data, began)
+            commit = None
 
-    def take(self) -> tuple[list[Row], int]:
-        """The oldest rows, as many as one segment should hold. `append` may add meanwhile: it adds at the end."""
-        rows = self.rows[:SEGMENT_RECORDS_MAX]
-        size = sum([len(row[4]) for row in rows])
-        if size > SEGMENT_BYTES_MAX:
-            size, kept = 0, 0
-            for row in rows:
-                if kept and size + len(row[4]) > SEGMENT_BYTES_MAX:
-                    break
-                size += len(row[4])
-                kept += 1
-            rows = rows[:kept]
-        del self.rows[: len(rows)]
-        self.bytes_taken += size
-        self.rows_taken += len(rows)
-        return rows, size
+    def take(self) -> Commit | None:
+        """Begin a commit of the oldest rows, as many as one segment should hold; None if there is nothing to do.
 
-    def write(self, number: int, rows: Sequence[Row], packs: Sequence[Pack]) -> int:
-        """Make segment `number` durable, and before it the packs that its records refer to. Returns its bytes.
+        `append` may add rows meanwhile: it adds at the end."""
+        with self.lock:
+            if not (self.rows or self.marks_wanted) or not self.progress.may_start():
+                return None
+            self.marks_wanted = 0  # any commit is a proof
+            rows = self.rows[:SEGMENT_RECORDS_MAX]
+            size = sum([len(row[4]) for row in rows])
+            if size > SEGMENT_BYTES_MAX:
+                size, kept = 0, 0
+                for row in rows:
+                    if kept and size + len(row[4]) > SEGMENT_BYTES_MAX:
+                        break
+                    size += len(row[4])
+                    kept += 1
+                rows = rows[:kept]
+            del self.rows[: len(rows)]
+            self.bytes_taken += size
+            self.rows_taken += len(rows)
+            number = self.progress.start()
+            return Commit(number, rows or [MARK_ROW], size, self.chunks.take(number))
 
-        Raises: FencedError, LogStoppedError."""
+    def encoded(self, commit: Commit) -> bytes | None:
+        """The segment; None if it cannot be made, which ends the log."""
         now_ms = int(self.clock.now() * 1000)
-        data = encode(self.writer, number, self.nonce, rows, keys=self.keys, time_ms=now_ms)
-        began = self.clock.monotonic()
-        for pack in packs:
-            self.objects.create(*self.chunks.encode(pack), number)
-        self.objects.create(segment_name(self.writer, number), data, number)
-        self.durable_at = self.clock.monotonic()
-        self.metrics.commit_time.observe(self.durable_at - began)
-        self.metrics.segment_bytes.add(len(data))
-        return len(data)
+        try:
+            return encode(self.writer, commit.number, self.nonce, commit.rows, keys=self.keys, time_ms=now_ms)
+        except Exception as error:
+            reason = f"segment {commit.number}: {type(error).__name__}: {error}"
+            self.stop(LogStoppedError(self.writer, reason))
+            return None
 
-    def release(self, number: int, batch: Batch) -> None:
+    def durable(self, commit: Commit, data: bytes, began: float, release: Callable[..., Any] | None = None) -> None:
+        """The segment stands: release what waited for it, and for those before it."""
+        commit.stored = len(data)
+        self.durable_at = self.clock.monotonic()
+        self.took_s = self.durable_at - began
+        self.metrics.commit_time.observe(self.took_s)
+        self.metrics.segment_bytes.add(len(data))
         with self.advanced:
-            released = self.progress.finish(number, batch)
-            self.bytes_released += batch.size
+            released = self.progress.finish(commit.number, commit)
+            tokens: list[Any] = []
             for each in released:
+                self.bytes_released += each.size
                 self.tail.add(each.number, each.stored, each.rows)
-                self.rows_durable += len(each.tokens)
+                its_tokens = each.tokens
+                self.metrics.commit_records.observe(len(its_tokens))
+                tokens += its_tokens
+                self.rows_durable += len(its_tokens)
                 if self.observe is not None:
                     self.observe(each.rows)
-            if any(each.tokens for each in released):
-                tokens = released[0].tokens if len(released) == 1 else [t for b in released for t in b.tokens]
-                self.call_soon(self.on_durable, tokens)  # under the lock: two commits cannot swap places
-                for each in released:
-                    self.metrics.commit_records.observe(len(each.tokens))
+            if tokens:
+                (release or self.call_soon)(self.on_durable, tokens)  # under the lock: two commits cannot swap places
             self.advanced.notify_all()
 
     def stop(self, error: Exception) -> None:

@@ -31,7 +31,7 @@ class FaultyHost(EngineHost):
         self.promised = None
         commit, release = self.log.commit, self.engine.on_durable
 
-        def commit_or_die():
+        def commit_or_die(idle=False):
             if self.log.rows and not self.dead:
                 fault(self, "lost")
             if not self.dead:

@@ -198,6 +198,48 @@ def test_trouble_is_shown_while_it_lasts(opened):
     assert released == [("a", 1)]
 
 
+def test_an_idle_loop_commits_itself_while_the_store_is_quick(opened):
+    threads = []
+    store = Faulty(MemoryStore(), lambda operation, name: lambda: threads.append(threading.current_thread()))
+    log, released, _ = opened(store, here_below_s=10.0)
+    write(log, "a")
+    log.commit(idle=True)
+    assert released == [("a", 1)]  # on return already
+    log.took_s = 11.0
+    write(log, "b")
+    log.commit(idle=True)
+    log.flush()
+    assert released == [("a", 1), ("b", 1)]
+    assert [thread is threading.current_thread() for thread in threads] == [True, False]
+
+
+@pytest.mark.parametrize("how", ["before", "after"])
+def test_what_an_idle_loop_fails_to_commit_is_tried_again_elsewhere(opened, how):
+    faults = iter([how])
+    store = Faulty(MemoryStore(), lambda operation, name: next(faults, None) if operation == "create" else None)
+    log, released, _ = opened(store, here_below_s=10.0)
+    write(log, "a")
+    log.commit(idle=True)
+    log.flush()
+    write(log, "b")
+    log.commit(idle=True)
+    log.flush()
+    assert released == [("a", 1), ("b", 1)]
+    assert sorted(recover(store, "w").coroutines) == ["a", "b"]
+
+
+def test_an_idle_loop_that_meets_a_seal_is_fenced(opened):
+    store = MemoryStore()
+    log, released, errors = opened(store, here_below_s=10.0)
+    seal(store, "w", "another", b"plan")
+    write(log, "a")
+    log.commit(idle=True)
+    with pytest.raises(FencedError):
+        log.flush()
+    assert released == []
+    assert [type(error) for error in errors] == [FencedError]
+
+
 def test_a_state_that_is_no_bytes_stops_the_log_and_says_so(opened):
     log, released, errors = opened(MemoryStore())
     log.append("a", 1, 1, Kind.CHECKPOINT, "text")

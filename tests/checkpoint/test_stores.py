@@ -107,12 +107,35 @@ def test_what_is_not_ours_is_not_listed(tmp_path):
     assert store.list("")[0].modified_s > 1e9
 
 
+def test_a_name_whose_directory_was_not_synced_is_not_read_before_it_is(tmp_path):
+    class Failing:
+        broken = False
+
+        def __getattr__(self, name):
+            return getattr(os, name)
+
+        def fsync(self, file):
+            if self.broken:
+                raise OSError(5, "Input/output error")
+            os.fsync(file)
+
+    store = LocalStore(tmp_path, system=(system := Failing()))
+    store.create("logs/w/0", b"x")
+    system.broken = True
+    with pytest.raises(StoreError):
+        store.create("logs/w/1", b"x")
+    with pytest.raises(StoreError):
+        store.read("logs/w/1")
+    system.broken = False
+    assert store.read("logs/w/1") == b"x"
+
+
 def test_many_folders_do_not_use_up_descriptors(tmp_path):
     store = LocalStore(tmp_path)
     before = len(os.listdir("/proc/self/fd"))
     for n in range(300):
         store.create(f"logs/{n}/0", b"x")
-    assert len(os.listdir("/proc/self/fd")) - before <= 65
+    assert len(os.listdir("/proc/self/fd")) - before <= 2 * 65  # with each, a file for what comes next
     store.close()
     assert len(os.listdir("/proc/self/fd")) <= before
 

@@ -1,7 +1,8 @@
 """A directory as a store, with real durability, also for several processes on one (or one shared) file system.
 
 create  an unnamed file: write, fdatasync; link it to its name, which is atomic and fails if the name is taken; fsync
-        the directory. So a name never shows a half-written object, and a crash leaves nothing behind. Measured:
+        the directory. The next unnamed file is opened before that fsync: 10 µs there, 150 on its own, when the kernel
+        has slept. So a name never shows a half-written object, and a crash leaves nothing behind. Measured:
         0.32-0.43 ms; with a named temporary file (write, fdatasync, link, unlink, fsync directory) 0.52-0.70.
         File systems without unnamed files (NFS, some overlays) get that older sequence, temporary files in `.tmp`.
 list    fsyncs the directories it reads, so that what it has shown stays: between another process's link and its
@@ -36,8 +37,10 @@ class LocalStore(Store):
         self.system = system
         self.clock = clock
         self.directories: dict[str, int] = {}
+        self.unsynced: set[int] = set()  # directories with a name that may not be durable
         self.lock = threading.Lock()
         self.unnamed_files = hasattr(os, "O_TMPFILE")
+        self.spares: dict[int, int] = {}  # by directory, an unnamed file that is open already
         try:
             self.make_directory(self.path)
         except OSError as error:
@@ -67,11 +70,15 @@ class LocalStore(Store):
                 self.unnamed_files = False
         if not self.unnamed_files:
             self.create_named(directory, leaf, data)
-        self.system.fsync(directory)
+        try:
+            self.system.fsync(directory)
+        except OSError:
+            self.unsynced.add(directory)
+            raise
 
     def create_unnamed(self, directory: int, leaf: str, data: bytes | bytearray | memoryview) -> None:
         system = self.system
-        file = system.open(".", os.O_TMPFILE | os.O_WRONLY, 0o644, dir_fd=directory)
+        file = self.spares.pop(directory, None) or self.open_unnamed(directory)
         try:
             self.write_all(file, data)
             system.fdatasync(file)
@@ -79,6 +86,15 @@ class LocalStore(Store):
             system.link(f"/proc/self/fd/{file}", leaf, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=True)
         finally:
             system.close(file)
+        if directory in self.directories.values() and directory not in self.spares:
+            try:
+                self.spares[directory] = self.open_unnamed(directory)
+            except OSError:
+                pass  # this object has its name; whoever creates the next one is told
+
+    def open_unnamed(self, directory: int) -> int:
+        file: int = self.system.open(".", os.O_TMPFILE | os.O_WRONLY, 0o644, dir_fd=directory)
+        return file
 
     def create_named(self, directory: int, leaf: str, data: bytes | bytearray | memoryview) -> None:
         system = self.system
@@ -111,6 +127,8 @@ class LocalStore(Store):
 
     def read(self, name: str, start: int = 0, length: int | None = None) -> bytes:
         try:
+            if self.unsynced:  # a writer that looks for what it failed to create must not take it for durable
+                self.sync_again(name.rpartition("/")[0])
             with open(os.path.join(self.path, check_name(name)), "rb", buffering=0) as file:
                 if start:
                     size = os.fstat(file.fileno()).st_size
@@ -120,6 +138,12 @@ class LocalStore(Store):
             raise NotFoundError("read", name) from None
         except OSError as error:
             raise failure("read", name, error) from error
+
+    def sync_again(self, folder: str) -> None:
+        directory = self.directories.get(folder)
+        if directory in self.unsynced:
+            self.system.fsync(directory)
+            self.unsynced.discard(directory)
 
     def list(self, prefix: str) -> Listing:
         folder = prefix.rpartition("/")[0]
@@ -219,8 +243,9 @@ class LocalStore(Store):
 
     def close(self) -> None:
         with self.lock:
-            for file in self.directories.values():
+            for file in (*self.spares.values(), *self.directories.values()):
                 os.close(file)
+            self.spares.clear()
             self.directories.clear()
 
 
