@@ -13,8 +13,9 @@ from ray_durable.checkpoint.stores import open_store
 from ray_durable.compiler import durable
 from ray_durable.runner import Branch
 from tests.actors.engines import EngineHost
-from tests.concurrency.programs import PROGRAMS
+from tests.concurrency import programs, synchronizing
 
+PROGRAMS = [*programs.PROGRAMS, *synchronizing.PROGRAMS]
 Logs = dict[str, object]
 ids = [program.__name__ for program in PROGRAMS]
 
