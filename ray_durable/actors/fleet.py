@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import ray
@@ -31,6 +31,7 @@ __all__ = ["Fleet", "HostRecord"]
 
 HOST_PREFIX = "host-"
 CALLS_AT_ONCE = 100_000
+NOTICED_S = 15.0  # after which Ray, by its own settings, no longer lists a dead node
 EXPECTED_S = 5.0  # of a term's beginning
 FORGIVEN_S = 120.0  # failures to start count together when they are closer than that
 
@@ -142,9 +143,13 @@ class Fleet:
             return self.tries.get(id)
         if demands.runtime_env:
             return self.tries.get(environment_key(demands.runtime_env))
-        return max(
-            (self.tries[node] for node in self.nodes if node in self.tries), key=lambda t: t.failures, default=None
-        )
+        found = [tries for node, tries in self.tries.items() if node in self.nodes and tries.failures]
+        return max(found, key=lambda tries: tries.failures, default=None)
+
+    def leave_alone(self, node: str) -> None:
+        """This node looks dead: start nothing there until Ray must have noticed, or it was a mistake."""
+        tries = self.tries.get(node, Tries())
+        self.tries[node] = replace(tries, again_at=max(tries.again_at, self.clock.monotonic() + NOTICED_S))
 
     def ensure_shared_hosts(self) -> None:
         """Make a host on every node that lacks one. A node whose raylet a host has reported gone is left alone, though

@@ -42,6 +42,8 @@ async def take_over(leader: Leader, record: HostRecord, sign: str, reason: str) 
         "detected", host=incarnation, node=record.node, sign=sign, coroutines=leader.ledger.load(incarnation)
     )
     sealed, reason = await asyncio.gather(seal_log(leader, incarnation), with_its_node(leader, record, reason))
+    if reason == "node_died":
+        leader.fleet.leave_alone(record.node)
     leader.fleet.kill(record)
     sealed_at = leader.clock.monotonic()
     heard = leader.fleet.last_heard(record)

@@ -18,11 +18,12 @@ def square(x):
 
 
 @ray.remote(num_cpus=0)
-def slow_square(x, seconds, journal):
-    """Notes that it ran; the note is what shows a repeat."""
+def slow_square(x, gate, journal):
+    """Notes that it ran; the note is what shows a repeat. Ends when there is a file at `gate`, if one is named."""
     with open(journal, "a") as file:
         file.write(f"{x}\n")
-    time.sleep(seconds)
+    while gate is not None and not os.path.exists(gate):
+        time.sleep(0.05)
     return x * x
 
 
@@ -75,9 +76,9 @@ async def gathered(n):
 
 
 @ray_durable.remote
-def waits(journal):
+def waits(journal, gate):
     """Two calls of different length: the short one's value is kept while the long one runs."""
-    refs = [slow_square.remote(2, 0, journal), slow_square.remote(3, 8, journal)]
+    refs = [slow_square.remote(2, None, journal), slow_square.remote(3, gate, journal)]
     return ray.get(refs)
 
 
