@@ -40,6 +40,8 @@ class Controller:
         self.stopped = False
         self.taking_over = set()
         self.dead = set()
+        self.planned = {}
+        """By coroutine: the newest plan in any seal."""
         self.ended = set()
         """Hosts whose sealed logs this term has gone through."""
         self.process.spawn(self.lead)
@@ -271,6 +273,9 @@ class Controller:
         if found is not None and (logged := transfer_from(found)) is not None:
             if transfer is None or (logged.epoch, logged.seq) >= (transfer.epoch, transfer.seq):
                 transfer = logged
+        if id in self.planned and self.planned[id].epoch > planned.epoch:
+            planned = self.planned[id]  # seals may be gone through in any order
+        self.planned[id] = planned
         if transfer is not None:
             to = "" if planned.to in self.ended else planned.to  # of a log that is being sealed, the plan will say
             self.ledger.assign(entry, planned.epoch, to, transfer)
