@@ -29,7 +29,7 @@ from ray_durable.compiler.passes.build import (
     try_,
 )
 from ray_durable.compiler.passes.edges import flag
-from ray_durable.compiler.passes.fresh import arrive, suspension
+from ray_durable.compiler.passes.fresh import arrive, only_point, suspension
 from ray_durable.compiler.passes.yieldpoints import Context
 
 Range = tuple[int, int] | None
@@ -83,6 +83,7 @@ class Resume:
         self.context = context
         self.to = context.names.to
         self.steppers: list[str] = []  # variables of this body that hold on to iterators
+        self.known = False  # whether the yield point of the loop around is in `_at` already
         self.around: list[str | None] = []  # names of the pending outcomes of the `try`s around; None for a loop
 
     def let_go(self, since: int, at: ast.AST) -> list[ast.stmt]:
@@ -147,7 +148,8 @@ class Resume:
         # prefix; x = yield v    =>    if _to: _to = 0; x = yield
         #                              else: prefix; _at = 3; x = yield v
         land: list[ast.stmt] = [*self.arriving(statement), suspension(statement, self.landed_operand(statement))]
-        normal = [*before, *arrive(statement, self.context)]
+        again = [suspension(statement, statement.operand)] if self.known else arrive(statement, self.context)
+        normal = [*before, *again]
         if not later:
             return located(if_(self.travelling(), land, normal), statement)
         here = compare(load(self.to), ast.Eq(), constant(statement.number))
@@ -167,6 +169,15 @@ class Resume:
 
     # ---- statements --------------------------------------------------------------------------------------------------
     def statement(self, node: ast.stmt) -> list[ast.stmt]:
+        if not self.known and isinstance(node, ast.For | ast.While) and (only := only_point(node)) is not None:
+            # for T in X: yield v    =>    _at = 3; for T in X: …        as in the fresh body: one store for all passes
+            self.known = True
+            found = [located(assign(self.context.names.at, constant(only.number)), node), *self.compound(node)]
+            self.known = False
+            return found
+        return self.compound(node)
+
+    def compound(self, node: ast.stmt) -> list[ast.stmt]:
         match node:
             case ast.If():
                 test = self.decision(node.test, points_in(node.body), points_in(node.orelse))

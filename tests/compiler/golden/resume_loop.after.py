@@ -19,6 +19,7 @@ def resume_loop(n, total, i, got, _to, _delegate, _cells, _it1):
         if not _to:
             total = 0
             _it1 = loop_iter(range(n))
+        _at = 1  # yield point 1: line 5
         for _chunk1 in ((None,), _it1) if _to else (_it1,):
             for _item1 in _chunk1:
                 if _to:
@@ -28,7 +29,6 @@ def resume_loop(n, total, i, got, _to, _delegate, _cells, _it1):
                 else:
                     i = _item1
                     total += i
-                    _at = 1  # yield point 1: line 5
                     got = (yield total)
                 print(got)
             else:
