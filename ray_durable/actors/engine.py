@@ -185,7 +185,7 @@ class Engine:
             self.log.append(coroutine.id, hosted.epoch, item[0], Kind.ITEM, item[1])
         if hosted.last is not None:
             hosted.saved(state)
-        self.tally.checkpoint(hosted.header.function, len(state))
+        self.tally.turn[hosted.header.function].append(len(state))
         self.log.append(coroutine.id, hosted.epoch, coroutine.seq, Kind.CHECKPOINT, state, branch, marks, hosted.codec)
 
     def on_durable(self, tokens: list[Any]) -> None:

@@ -16,10 +16,10 @@ def metrics():
 def test_a_turn_counts_when_all_of_it_is_durable(metrics):
     tally = Tally(metrics)
     for _ in range(3):
-        tally.checkpoint("f", 100)
-    tally.checkpoint("g", 7)
+        tally.turn["f"].append(100)
+    tally.turn["g"].append(7)
     tally.turn_ends(began=1.0)
-    tally.checkpoint("f", 1)
+    tally.turn["f"].append(1)
     tally.turn_ends(began=2.0)
     tally.committed(2, now=2.5)
     assert metrics.checkpoints.samples() == {}
