@@ -8,6 +8,7 @@ coroutine was lost or finished twice, and every kill was recovered from.
 from __future__ import annotations
 
 import shutil
+import signal
 import sys
 import sysconfig
 import tempfile
@@ -25,6 +26,7 @@ from source_index import in_one_process, index_share, merged, source_files
 import ray_durable
 
 FILES_PER_COROUTINE = 6
+INTERRUPTED = 128 + signal.SIGINT  # the exit status that a shell gives a program which Ctrl-C has ended
 
 
 def start_all(paths: list[str], journal: Path) -> list[Any]:
@@ -68,7 +70,8 @@ def check(paths: list[str], results: list[Any], total: Any, progress: Progress, 
 
 def main(
     input: Annotated[
-        Path | None, typer.Option(help="Tree of text or source files; default: the standard library.")
+        Path | None,
+        typer.Option(help="Tree of text or source files; default: the standard library.", exists=True, file_okay=False),
     ] = None,
     nodes: Annotated[int, typer.Option(help="Nodes beside the head.", min=3)] = 4,
     cold: Annotated[bool, typer.Option(help="Kill the whole cluster in the middle, and go on with a new one.")] = False,
@@ -88,12 +91,14 @@ def main(
     journal.touch()
     console.print(f"Indexing {len(paths)} files under {root}; checkpoints in {storage}")
     cluster = LocalCluster(nodes)
+    interrupted, problems = False, []
     try:
         problems = run(cluster, paths, storage, journal, cold=cold, seed=seed, record=record)
     except KeyboardInterrupt:
+        interrupted = True
         console.print("[yellow]Interrupted: the cluster is being stopped.[/]")
-        problems = ["interrupted"]
     finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not leave processes behind
         cluster.stop()
         if keep:
             console.print(f"Storage kept: {storage}")
@@ -101,7 +106,7 @@ def main(
             shutil.rmtree(directory, ignore_errors=True)
     for problem in problems:
         console.print(f"[red]{problem}[/]")
-    sys.exit(1 if problems else 0)
+    sys.exit(INTERRUPTED if interrupted else 1 if problems else 0)
 
 
 def run(

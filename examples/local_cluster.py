@@ -6,7 +6,9 @@ import contextlib
 import logging
 import os
 import random
+import shutil
 import signal
+import tempfile
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -29,19 +31,23 @@ STORE_BYTES = 150 * 1024 * 1024
 
 
 class LocalCluster:
-    """A head and some nodes, each a raylet of its own. Only processes that it started are ever ended."""
+    """A head and some nodes, each a raylet of its own. Only processes that it started are ever ended, and what Ray
+    writes goes into a directory of its own."""
 
     def __init__(self, nodes: int) -> None:
         self.count = nodes
         self.cluster: Any = None
         self.nodes: list[Any] = []
+        self.directory = tempfile.mkdtemp(prefix="ray_", dir=short_directory())
+        os.environ["RAY_TMPDIR"] = self.directory
 
     def start(self) -> None:
         """Start all nodes and connect this process."""
         logging.getLogger("ray").setLevel(logging.ERROR)
-        head = {"num_cpus": 2, "include_dashboard": False, "object_store_memory": STORE_BYTES}
-        self.cluster = Cluster(initialize_head=True, head_node_args=head)
-        self.nodes = [self.add() for _ in range(self.count)]
+        self.cluster = Cluster()
+        self.cluster.add_node(num_cpus=2, include_dashboard=False, object_store_memory=STORE_BYTES)
+        for _ in range(self.count):
+            self.add()
         hush()
         ray.init(address=self.cluster.address, log_to_driver=False, logging_level="error")
 
@@ -77,16 +83,22 @@ class LocalCluster:
         self.cluster, self.nodes = None, []
 
     def stop(self) -> None:
-        """End everything that is left."""
-        if self.cluster is None:
-            return
-        left = [process for node in [self.cluster.head_node, *self.nodes] for process in self.processes(node)]
+        """End everything that is left, also of a start that was cut short."""
+        left = psutil.Process().children(recursive=True)
         ray_durable.shutdown()
         ray.shutdown()
         send(left, signal.SIGTERM)
         _, alive = psutil.wait_procs(left, timeout=5)
         send(alive, signal.SIGKILL)
+        psutil.wait_procs(alive, timeout=5)
         self.cluster = None
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def short_directory() -> str | None:
+    """Where Ray's sockets may lie: their paths must stay under 108 bytes, which a long TMPDIR leaves no room for."""
+    default = tempfile.gettempdir()
+    return default if len(default) <= 20 or not os.access("/tmp", os.W_OK) else "/tmp"
 
 
 def send(processes: list[psutil.Process], number: signal.Signals) -> None:

@@ -104,4 +104,4 @@ def source_files(root: Path) -> list[str]:
     for folder, folders, names in os.walk(root):
         folders[:] = sorted(f for f in folders if f not in {"site-packages", "__pycache__"} and not f.startswith("."))
         found += [os.path.join(folder, name) for name in sorted(names) if Path(name).suffix in suffixes]
-    return found
+    return [path for path in found if os.path.isfile(path) and os.access(path, os.R_OK)]
