@@ -21,6 +21,7 @@ class Checker:
         self.messages = {}  # coroutine -> numbers acknowledged to the sender
         self.items = {}  # coroutine -> {index: value} that readers have seen
         self.seen = {}  # (writer, coroutine) -> last step that an outside reader has seen
+        self.away = set()  # (writer, coroutine) that left a log and are adopted elsewhere: it may forget them
         self.named = {}  # name -> id of its unfinished holder, as clients were told
 
     def broken(self, what, *facts):
@@ -33,6 +34,7 @@ class Checker:
         known = self.acknowledged.setdefault(id, {})
         if known.setdefault(step, stamp) != stamp:
             self.broken("a step was released twice with different contents", id, step, writer)
+        self.away.discard((writer, id))
         last = self.by_writer.setdefault(writer, {})
         last[id] = max(step, last.get(id, 0))
         if writer in self.sealed and step > self.sealed[writer].get(id, -1):
@@ -40,11 +42,17 @@ class Checker:
 
     def seal(self, writer, steps):
         """A log is sealed, and holds these steps: `{coroutine: last step}`."""
-        if self.sealed.setdefault(writer, steps) != steps:
-            self.broken("one log has two ends", writer, self.sealed[writer], steps)
+        known = self.sealed.setdefault(writer, steps)
+        for id in {id for id, _ in known.items() ^ steps.items()}:
+            if (writer, id) not in self.away or (id in known and id in steps):
+                self.broken("one log has two ends", writer, known, steps)
         for id, step in self.by_writer.get(writer, {}).items():
-            if step > steps.get(id, -1):
+            if step > steps.get(id, -1) and (id in steps or (writer, id) not in self.away):
                 self.broken("what was released is not in the sealed log", writer, id, step)
+
+    def left(self, writer, id):
+        """A host has heard that a coroutine which it gave away is adopted there."""
+        self.away.add((writer, id))
 
     def look(self, writer, steps):
         """An outside reader sees these steps in a log."""

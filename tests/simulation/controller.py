@@ -181,8 +181,8 @@ class Controller:
                     self.place_anew(entry)
                 else:
                     self.hand_over(entry)
-            elif world.chance(0.05) and (target := self.place()) not in ("", entry.owner):
-                self.command(entry.owner, "release", entry.header.id, entry.epoch + 1, target)
+            elif world.chance(0.05):
+                self.command(entry.owner, "release", entry.header.id, entry.epoch + 1, self.place())
         if world.chance(0.1):
             self.clean_up()
 
@@ -225,10 +225,14 @@ class Controller:
         entry = self.ledger.entries.get(id)
         if entry is not None and entry.epoch == epoch and entry.owner == incarnation and entry.finished is None:
             entry.running, entry.transfer = True, None
+            source, entry.source = self.cluster.hosts.get(entry.source), ""
+            if source is not None and not self.world.chance(0.05):
+                self.world.push(0.02, source.process, lambda: source.release_is_known(id, epoch))
 
     def moved(self, transfer):
         entry = self.ledger.entries.get(transfer.header.id)
         if entry is not None and entry.epoch < transfer.epoch and entry.finished is None:
+            entry.source = entry.owner
             self.ledger.assign(entry, transfer.epoch, transfer.to, transfer)
             self.hand_over(entry)
 

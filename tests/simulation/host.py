@@ -98,7 +98,9 @@ class Host:
         """What has ended here: told again and again, as what is told may be lost."""
         self.stopped = False
         self.term = 0
-        self.janitor = Janitor(self.log, POLICY)
+        self.released = {}
+        """Coroutines that moved away, and are adopted elsewhere at that epoch, as the controller says."""
+        self.janitor = Janitor(self.log, POLICY, lambda: dict(self.released))
         self.process.spawn(self.keep_small)
         self.process.spawn(self.report)
 
@@ -124,6 +126,10 @@ class Host:
 
     def tell_end(self, id, epoch, result):
         self.cluster.tell(lambda controller: controller.finished(id, epoch, result))
+
+    def release_is_known(self, id, epoch):
+        self.released[id] = epoch
+        self.cluster.checker.left(self.incarnation, id)
 
     # -- adopting
 
@@ -290,7 +296,7 @@ class Host:
             return
         if id in self.moved:  # what we told of it was lost
             self.cluster.tell(lambda controller: controller.moved(self.moved[id]))
-        if coroutine is None or coroutine.gone or coroutine.busy:
+        if coroutine is None or coroutine.gone or coroutine.busy or to in ("", self.incarnation):
             return
         self.term = term
         if epoch <= coroutine.epoch:

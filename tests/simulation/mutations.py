@@ -14,6 +14,7 @@ from ray_durable.checkpoint import fencing, footer
 from ray_durable.checkpoint.janitor import Janitor
 from ray_durable.checkpoint.moving import Mover
 from ray_durable.checkpoint.reading import LogReader
+from ray_durable.checkpoint.record import Kind
 from ray_durable.checkpoint.recovery import Fold, fold_reading
 from ray_durable.checkpoint.retirement import MayGo, Needed
 from tests.simulation.cluster import simulate
@@ -147,6 +148,12 @@ def everything_may_go(log, *, process_gone, held, done):
     return MayGo() if log.fenced and log.sealed is not None else Needed("it is not sealed")
 
 
+def moved_away_once(newest, id, released):
+    """Forgets that a coroutine may come back to a log that it left."""
+    moved = newest[Kind.MOVED].get(id)
+    return moved is not None and released.get(id, -1) >= moved[0]
+
+
 def chunks_hold_nothing(recoveries):
     return set()
 
@@ -193,6 +200,12 @@ MUTATIONS = [
         "6",
         "a sealed log goes before it is adopted",
         (swapped("tests.simulation.controller.may_retire", everything_may_go),),
+        world=simulate,
+    ),
+    Mutation(
+        "6",
+        "what has come back is taken for gone",
+        (swapped("compaction.is_released", moved_away_once),),
         world=simulate,
     ),
     Mutation("7", "a seal below the base counts", (swapped("sealing.fold_reading", believe_the_create),)),
