@@ -78,6 +78,8 @@ class Writers:
             "bench",
             executor=self.pool,
             call_soon=self.loop.call_soon_threadsafe,
+            call_here=self.loop.call_soon,
+            here_below_s=0.002,  # as hosts have it
             on_durable=self.durable,
             on_error=self.failed,
         )
@@ -103,7 +105,7 @@ class Writers:
             state["i"] += 1
             self.seqs[n] += 1
             self.log.append(self.ids[n], 1, self.seqs[n], Kind.CHECKPOINT, dumps(state), n)
-        self.log.commit()
+        self.log.commit(idle=not self.ready)
         if self.ready:
             self.soon()
 
