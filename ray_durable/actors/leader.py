@@ -83,6 +83,11 @@ class Leader:
         self.log.commit()
         await done
 
+    async def prove(self) -> None:
+        """Return when it is certain that up to now no later term had begun to read the logs: whatever is durable
+        anywhere now, that one will see (rule 19). In a term that is over, its log's end comes first."""
+        await self.commit(("", 0, Kind.MARK, b""))
+
     # ------------------------------------------------------------ admission
 
     async def admit(self, header: Header, state: bytes, *, get_if_exists: bool = False) -> Entry:
@@ -244,7 +249,7 @@ class Leader:
         self.events.arrived(entry.header.id, entry.reason)
         source, entry.source = self.fleet.hosts.get(entry.source), ""
         if source is not None:
-            source.released[entry.header.id] = entry.epoch
+            self.let_forget(source, entry.header.id, entry.epoch)
             entry.left.add(source.incarnation)
         if entry.reason:
             self.metrics.migrations.add(1, entry.reason)
@@ -274,9 +279,19 @@ class Leader:
             self.arrived(entry)
             self.results.keep(entry)
             for host in entry.left & self.fleet.hosts.keys():
-                self.fleet.hosts[host].released[entry.header.id] = OVER
+                self.let_forget(self.fleet.hosts[host], entry.header.id, OVER)
             entry.left.clear()
             self.retire_dedicated(entry)
+
+    def let_forget(self, record: HostRecord, id: str, epoch: int) -> None:
+        """With its next report a host hears that what it knows of a coroutine is needless: another has adopted it at
+        that epoch, which a later term must see first (rule 19)."""
+
+        def proven() -> None:
+            record.released[id] = epoch
+
+        self.log.append("", 0, 0, Kind.MARK, b"", proven)
+        self.log.commit()
 
     def retire_dedicated(self, entry: Entry) -> None:
         record = self.fleet.hosts.get(entry.owner)

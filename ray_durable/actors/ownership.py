@@ -90,9 +90,15 @@ def live_in(facts: Iterable[Fact], writer: str) -> dict[str, int]:
 
 def still_owed(debts: Mapping[str, int], facts: Iterable[Fact]) -> dict[str, int]:
     """Of the plans that had a log's writer as their target (coroutine → epoch), those that it has not carried out: its
-    log shows no adoption at that epoch. One at a lower epoch is of an earlier stay there, and says nothing."""
+    log shows no adoption at that epoch, nor what can only follow from one: an end, or a move on. What it says of lower
+    epochs is of an earlier stay there, and says nothing."""
     known = fold(facts)
-    return {id: epoch for id, epoch in debts.items() if id not in known or known[id].adopted_epoch < epoch}
+    return {id: epoch for id, epoch in debts.items() if id not in known or not has_carried_out(known[id], epoch)}
+
+
+def has_carried_out(owned: Owned, epoch: int) -> bool:
+    """Whether a log that says this of a coroutine has carried out the plan of that epoch."""
+    return owned.terminal or max(owned.adopted_epoch, owned.plan.epoch) >= epoch
 
 
 def plan_takeover(live: Mapping[str, int], debts: Mapping[str, int], place: Callable[[str], str]) -> dict[str, Plan]:

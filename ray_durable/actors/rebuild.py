@@ -1,8 +1,8 @@
 """From the logs to the map: what a controller's new term finds, and what it has to finish.
 
-The logs of earlier terms are sealed first, so that no old controller can admit or place any more; then every log is
-read and folded. A coroutine that was admitted and never planned is placed, one whose plan was not carried out is handed
-over, one whose host is gone is taken over like those of any dead host.
+The logs of earlier terms are sealed first, so that no old controller can admit or place any more; then, and not before,
+every host's log is read (rule 19), and all is folded. A coroutine that was admitted and never planned is placed, one
+whose plan was not carried out is handed over, one whose host is gone is taken over like those of any dead host.
 """
 
 from __future__ import annotations
@@ -51,9 +51,10 @@ def read_logs(store: Store, term: int, keys: Keys = NO_KEYS) -> dict[str, Recove
 
     # All earlier terms, also those that have written nothing yet: they may be about to. A later one's is not ours.
     hosts = [writer for writer in writers(store) if not writer.startswith(CONTROLLER_PREFIX)]
-    names = [controller_writer(earlier) for earlier in range(1, term)] + hosts
+    earlier = [controller_writer(number) for number in range(1, term)]
     with ThreadPoolExecutor(PARALLEL) as pool:
-        return dict(zip(names, pool.map(read, names), strict=True))
+        ended = list(pool.map(read, earlier))
+        return dict(zip(earlier + hosts, [*ended, *pool.map(read, hosts)], strict=True))
 
 
 def rebuild(recoveries: Mapping[str, Recovery]) -> Rebuilt:

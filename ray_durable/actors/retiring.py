@@ -131,6 +131,7 @@ async def retire_logs(leader: Leader) -> int:
         over = tombstones(log, brief.words.get(leader.log.writer, {}))
         if over:
             await leader.commit(*((id, epoch, Kind.TOMBSTONE, b"") for id, epoch in over.items()))
+        await leader.prove()  # rule 19: a later term reads the newer words that make these needless
         nonce = bytes.fromhex(leader.clock.unique())
         deleted = await asyncio.to_thread(retire, store, log, nonce, keys)
         del brief.words[writer]

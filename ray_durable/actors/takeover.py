@@ -86,6 +86,7 @@ async def seal_log(leader: Leader, writer: str) -> Sealed:
                 return ""  # a host of its own is made when the seal is durable
             return choose(header.demands, views, extra) or ""
 
+        leader.log.prove()  # rule 19: a later term would know better who owns what
         return encode_plans(plan_takeover(live, still_owed(debts, facts_in(recovery)), place))
 
     sealer = controller_writer(leader.term)
@@ -96,6 +97,8 @@ async def seal_log(leader: Leader, writer: str) -> Sealed:
         except StoreError as error:  # nobody else will do it
             leader.event_log.error("seal_failed", error, host=writer)
             await asyncio.sleep(leader.settings.lease_s / 4)
+    if sealed.sealer != sealer:  # rule 19: our states may be older than a later term's plan
+        await leader.prove()
     leader.seal_stands(writer)
     leader.events.add("sealed", host=writer, coroutines=len(decode_plans(sealed.plan)))
     return sealed

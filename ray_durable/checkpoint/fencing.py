@@ -73,10 +73,11 @@ def first_free(base: int, numbers: Collection[int]) -> int:
     return free
 
 
-def may_delete_compacted(base: int, durable_after_base: int) -> bool:
-    """Whether the owner may delete what a base replaces: only after a later commit of its own has become durable, which
-    proves that no sealer had come before the base did."""
-    return durable_after_base > base
+def is_proof(since: int, durable: int) -> bool:
+    """Whether a log's owner knows that nobody had sealed it at a moment when its next segment was to be number `since`:
+    only once that segment, or a later one, is durable. It is asked for before anything is done that a sealer who came
+    earlier would contradict: deleting what a base replaces (rule 6), and all that rule 19 names."""
+    return durable > since
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,6 @@ from ray_durable.checkpoint.compaction import (
     partitions_for,
     survivors,
 )
-from ray_durable.checkpoint.fencing import may_delete_compacted
 from ray_durable.checkpoint.footer import Form, wrap
 from ray_durable.checkpoint.garbage import Garbage
 from ray_durable.checkpoint.log import Log
@@ -36,10 +35,9 @@ from ray_durable.checkpoint.recovery import Fold
 from ray_durable.checkpoint.relocation import Relocations
 from ray_durable.checkpoint.segment import Row, Segment, decode, encode
 from ray_durable.checkpoint.stores import Store
-from ray_durable.errors import AlreadyExists, LogStoppedError, StoreError
+from ray_durable.errors import AlreadyExists, StoreError
 
 PART_ROWS_MAX = 50_000
-PROOF_TIMEOUT_S = 60.0
 
 
 @dataclass(slots=True)
@@ -242,26 +240,12 @@ class Janitor:
         log.objects.create(name, wrap(log.writer, number, log.nonce, base.pack(), Form.BASE, log.keys), number)
         previous, self.base, self.parts, self.partitions = self.base, base, made, len(made)
         self.unnamed.clear()
-        self.prove(log.progress.next)
+        log.prove()
         if (previous.number, previous.revision) != NO_BASE:
             self.doomed.append(base_name(log.writer, previous.number, previous.revision))
         self.doomed += [part_name(log.writer, part.name) for part in old]
         if mover is None:
             self.clear()
-
-    def prove(self, since: int) -> None:
-        """Return once a commit that began after now is durable: nobody has sealed the log before. Raises: FencedError,
-        LogStoppedError."""
-        log = self.log
-        log.mark()
-        with log.advanced:
-            log.advanced.wait_for(
-                lambda: log.error is not None or may_delete_compacted(since, log.progress.durable), PROOF_TIMEOUT_S
-            )
-        if log.error is not None:
-            raise log.error
-        if not may_delete_compacted(since, log.progress.durable):
-            raise LogStoppedError(log.writer, f"no commit became durable for {PROOF_TIMEOUT_S:g} s")
 
     # -- deleting
 

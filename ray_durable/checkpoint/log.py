@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 from ray_durable.checkpoint.chunks import Chunks, Pack
 from ray_durable.checkpoint.commit import Progress
+from ray_durable.checkpoint.fencing import is_proof
 from ray_durable.checkpoint.keys import NO_KEYS, Keys
 from ray_durable.checkpoint.names import segment_name
 from ray_durable.checkpoint.record import Codec, Kind
@@ -36,6 +37,7 @@ REMOTE_IN_FLIGHT = 4
 SEGMENT_RECORDS_MAX = 20_000
 SEGMENT_BYTES_MAX = 64 << 20
 HERE_RECORDS_MAX = 256
+PROOF_TIMEOUT_S = 60.0
 
 MARK_ROW: Row = ("", 0, 0, int(Kind.MARK), b"", b"", int(Codec.OPAQUE), None)
 
@@ -215,6 +217,18 @@ class Log:
         with self.lock:
             self.marks_wanted += 1
         self.executor.submit(self.run_commits)
+
+    def prove(self, timeout_s: float = PROOF_TIMEOUT_S) -> None:
+        """Return once a commit that began after now is durable: nobody has sealed the log before. Not for the event
+        loop's thread. Raises: FencedError, LogStoppedError."""
+        since = self.progress.next
+        self.mark()
+        with self.advanced:
+            self.advanced.wait_for(lambda: self.error is not None or is_proof(since, self.progress.durable), timeout_s)
+        if self.error is not None:
+            raise self.error
+        if not is_proof(since, self.progress.durable):
+            raise LogStoppedError(self.writer, f"no commit became durable for {timeout_s:g} s")
 
     def durable_tail(self) -> tuple[int, list[int]]:
         """The first number that is not durable yet, and the segments below it that still say something."""

@@ -84,8 +84,11 @@ def test_a_debt_is_paid_by_an_adoption_at_its_epoch_not_by_an_earlier_stay():
         Fact("arrived", "adopted", 4, "a"),
         Fact("arrived and left", "adopted", 4, "a"),
         Fact("arrived and left", "planned", 5, "c"),
+        Fact("left, the rest compacted", "planned", 5, "c"),
+        Fact("ended, the rest compacted", "terminal", 4),
     ]
     debts = {"was here before": 4, "arrived": 4, "arrived and left": 4, "never seen": 1}
+    debts |= {"left, the rest compacted": 4, "ended, the rest compacted": 4}
     assert still_owed(debts, log) == {"was here before": 4, "never seen": 1}
 
 

@@ -11,7 +11,7 @@ from ray_durable.checkpoint.fencing import (
     after_create,
     after_seal,
     first_free,
-    may_delete_compacted,
+    is_proof,
 )
 from ray_durable.checkpoint.footer import Footer, Form
 
@@ -60,8 +60,8 @@ def test_a_log_ends_at_its_lowest_free_number(base, numbers, free):
 
 
 def test_compacted_segments_go_only_after_a_later_commit():
-    assert not may_delete_compacted(base=7, durable_after_base=7)
-    assert may_delete_compacted(base=7, durable_after_base=8)
+    assert not is_proof(since=7, durable=7)
+    assert is_proof(since=7, durable=8)
 
 
 def test_a_seal_survives_its_bytes():

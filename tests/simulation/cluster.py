@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from ray_durable.actors.facts import transfer_from
 from ray_durable.checkpoint.names import writers
 from ray_durable.checkpoint.recovery import fold_reading
@@ -16,11 +18,31 @@ CALLS = 4
 MESSAGES = 3
 STORMY_S = 7.0
 CALM_S = 240.0
+FATES = ("kill", "stop", "rumour", "controller", "slow controller", "usurper", "host")
+
+
+@dataclass(frozen=True)
+class Weather:
+    """What a world is made of. `lost`: the chance of one message between controller and hosts to be lost; `moved`: that
+    of one coroutine to be moved, each time that the controller looks; `large`: of a step to make a large buffer."""
+
+    fates: tuple[str, ...] = FATES
+    lost: float = 0.05
+    moved: float = 0.05
+    look_every_s: float = 0.4
+    steps: int = 6
+    large: float = 0.25
+    tail_segments_max: int = 6
+
+
+MIXED = Weather()
+RESTLESS = Weather((*FATES, *["usurper"] * 3, "rumour"), lost=0.3, moved=0.5, steps=12, large=0.0, tail_segments_max=1)
+"""Leaders follow each other while the earlier ones live, all moves about, and logs forget what they can."""
 
 
 class Cluster:
-    def __init__(self, seed, rules=frozenset()):
-        self.rules = rules
+    def __init__(self, seed, rules=frozenset(), weather=MIXED):
+        self.rules, self.weather = rules, weather
         self.world = World(seed)
         self.world.network = self.world.process("network")
         self.bucket = Bucket()
@@ -58,7 +80,7 @@ class Cluster:
         while world.now < STORMY_S:
             world.sleep(world.random.expovariate(1 / 0.7))
             victim = world.random.choice(list(self.hosts.values())) if self.hosts else None
-            match world.random.choice(["kill", "stop", "rumour", "controller", "slow controller", "usurper", "host"]):
+            match world.random.choice(self.weather.fates):
                 case "kill" if victim is not None:
                     victim.process.kill()
                     world.note("host killed")
@@ -104,7 +126,7 @@ class Cluster:
     def tell(self, what):
         """A host tells the controller something; it may not arrive."""
         controller = self.controller
-        if not self.world.chance(0.05):
+        if not self.world.chance(self.weather.lost):
             delay = self.world.random.expovariate(1 / 0.02)
             self.world.push(
                 delay,
@@ -203,12 +225,17 @@ class Cluster:
         return {name: value for name, value in decode_state(result).items() if name != "blob"}
 
 
-def simulate(seed, rules=frozenset()):
+def simulate(seed, rules=frozenset(), weather=MIXED):
     """Run one world to its end. Raises: AssertionError for any broken promise."""
-    cluster = Cluster(seed, rules)
+    cluster = Cluster(seed, rules, weather)
     with decoding_once(), seldom_collecting():
         cluster.world.run(STORMY_S + CALM_S, lambda: cluster.calm and cluster.open_calls == 0)
     cluster.checker.end()
     if cluster.open_calls:
         cluster.checker.broken("a call was never admitted", cluster.checker.admitted, cluster.checker.named)
     return cluster
+
+
+def succession(seed, rules=frozenset()):
+    """A world of many leaders."""
+    return simulate(seed, rules, RESTLESS)

@@ -8,7 +8,16 @@ from __future__ import annotations
 from ray_durable.actors.facts import facts_in, finished_in, transfer_from
 from ray_durable.actors.ledger import Entry
 from ray_durable.actors.outcomes import Finished
-from ray_durable.actors.ownership import Fact, Plan, decode_plans, encode_plans, fold, live_in, plan_takeover
+from ray_durable.actors.ownership import (
+    Fact,
+    Plan,
+    decode_plans,
+    encode_plans,
+    fold,
+    live_in,
+    plan_takeover,
+    still_owed,
+)
 from ray_durable.actors.rebuild import CONTROLLER_PREFIX, controller_writer, rebuild
 from ray_durable.actors.terms import next_term
 from ray_durable.actors.transfer import Header, Transfer
@@ -27,6 +36,10 @@ from tests.simulation.world import Advanced, Executor, WorldClock
 def read_one_by_one(store, writer, *, start=0, keys=None):
     """The engine's reader without its threads."""
     return read_log_with(store, writer, lambda read, names: [read(name) for name in names], start)
+
+
+class TermOver(Exception):
+    """A signal: this term was replaced, and plans nothing more."""
 
 
 class Controller:
@@ -94,7 +107,7 @@ class Controller:
         self.world.note("term began")
         while not self.stopped:
             self.look_after()
-            self.world.sleep(0.4)
+            self.world.sleep(self.cluster.weather.look_every_s)
 
     def end(self, error):
         self.stopped = True
@@ -181,7 +194,7 @@ class Controller:
                     self.place_anew(entry)
                 else:
                     self.hand_over(entry)
-            elif world.chance(0.05):
+            elif world.chance(self.cluster.weather.moved):
                 self.command(entry.owner, "release", entry.header.id, entry.epoch + 1, self.place())
         if world.chance(0.1):
             self.clean_up()
@@ -208,7 +221,7 @@ class Controller:
     def command(self, incarnation, what, *args):
         """Ask a host for something; it may never arrive."""
         host = self.cluster.hosts.get(incarnation)
-        if host is None or self.world.chance(0.05):
+        if host is None or self.world.chance(self.cluster.weather.lost):
             return
         if what == "adopt" and self.world.chance(0.1):  # another incarnation answers at that address now
             host = self.world.random.choice(list(self.cluster.hosts.values()))
@@ -226,8 +239,23 @@ class Controller:
         if entry is not None and entry.epoch == epoch and entry.owner == incarnation and entry.finished is None:
             entry.running, entry.transfer = True, None
             source, entry.source = self.cluster.hosts.get(entry.source), ""
-            if source is not None and not self.world.chance(0.05):
-                self.world.push(0.02, source.process, lambda: source.release_is_known(id, epoch))
+            if source is not None and not self.world.chance(self.cluster.weather.lost):
+                self.process.spawn(self.let_forget, source, id, epoch)
+
+    def let_forget(self, source, id, epoch):
+        """Tell a host that what it knows of a coroutine is needless, once a later term is sure to see why."""
+        if self.prove("forget without proof"):
+            self.world.push(0.02, source.process, lambda: source.release_is_known(id, epoch))
+
+    def prove(self, habit=""):
+        """Whether this term still stood a moment ago (rule 19)."""
+        if habit in self.rules:
+            return True
+        try:
+            self.log.prove()
+        except (FencedError, LogStoppedError):
+            self.stopped = True
+        return not self.stopped
 
     def moved(self, transfer):
         entry = self.ledger.entries.get(transfer.header.id)
@@ -251,9 +279,16 @@ class Controller:
         def plan(recovery):
             live = live_in(facts_in(recovery), incarnation)
             debts = {entry.header.id: entry.epoch for entry in self.ledger.debts(incarnation)}
-            return encode_plans(plan_takeover(live, debts, lambda id: self.place()))
+            if not self.prove("plan without proof"):
+                raise TermOver
+            return encode_plans(plan_takeover(live, still_owed(debts, facts_in(recovery)), lambda id: self.place()))
 
-        sealed = self.seal(incarnation, plan)
+        try:
+            sealed = self.seal(incarnation, plan)
+        except TermOver:
+            return
+        if sealed.sealer != controller_writer(self.term) and not self.prove("follow without proof"):
+            return
         self.world.note("sealed")
         host = self.cluster.hosts.get(incarnation)
         if host is not None and host.process.alive:
@@ -315,7 +350,7 @@ class Controller:
                 held=writer in held,
                 done=lambda found: found.terminal is None and adopted.get(found.id, 0) > found.epoch,
             ):
-                case MayGo():
+                case MayGo() if self.prove("empty without proof"):
                     try:
                         retire(self.store, recovery, bytes.fromhex(self.clock.unique()))
                         self.world.note("retired")

@@ -19,8 +19,6 @@ from ray_durable.errors import FencedError, LogStoppedError, NotFoundError, Stor
 from tests.simulation.faults import WorldStore
 from tests.simulation.world import Advanced, Executor, WorldClock
 
-STEPS = 6
-POLICY = Policy(garbage_bytes_min=1, garbage_ratio=0.5, tail_segments_max=6, retention_s=None)
 FRESH = {"step": 0, "stamps": [], "received": [], "unread": [], "marks": {}, "items": [], "blob": None, "print": None}
 
 
@@ -100,7 +98,13 @@ class Host:
         self.term = 0
         self.released = {}
         """Coroutines that moved away, and are adopted elsewhere at that epoch, as the controller says."""
-        self.janitor = Janitor(self.log, POLICY, lambda: dict(self.released))
+        policy = Policy(
+            garbage_bytes_min=1,
+            garbage_ratio=0.5,
+            tail_segments_max=cluster.weather.tail_segments_max,
+            retention_s=None,
+        )
+        self.janitor = Janitor(self.log, policy, lambda: dict(self.released))
         self.process.spawn(self.keep_small)
         self.process.spawn(self.report)
 
@@ -206,7 +210,7 @@ class Host:
         if self.stopped or coroutine.gone:
             return
         state, world = coroutine.state, self.world
-        if state["step"] >= STEPS:
+        if state["step"] >= self.cluster.weather.steps:
             self.finish(coroutine)
             return
         state["step"] += 1
@@ -218,7 +222,7 @@ class Host:
         if world.chance(0.5):
             index = len(state["items"])
             state["items"].append(stamp)
-        if world.chance(0.25):
+        if world.chance(self.cluster.weather.large):
             body = world.random.randbytes(300) * world.random.choice([1, 40])
             if self.bodies and world.chance(0.4):  # again what may be stored still
                 body = world.random.choice(self.bodies)

@@ -37,7 +37,7 @@ from ray_durable.config import Settings
 from ray_durable.errors import FencedError, LogStoppedError, NoSuchCoroutineError, StoreError
 from ray_durable.logs import EventLog
 from ray_durable.metrics import NO_METRICS
-from tests.simulation.virtual import LoopClock, LoopExecutor, VirtualLoop
+from tests.simulation.virtual import Here, LoopClock, LoopExecutor, VirtualLoop
 
 operations.install()
 
@@ -261,10 +261,12 @@ class LeaderWorld:
         self.problems.append(error)
 
     def log(self, writer, on_durable, on_error, delay_s=0.1):
-        return Log(
+        log = Log(
             self.store, writer, executor=LoopExecutor(self.loop, self.dice, delay_s), call_soon=self.loop.call_soon,
             on_durable=on_durable, on_error=on_error, in_flight=1, clock=self.clock,
         )  # fmt: skip
+        log.advanced = Here(log)
+        return log
 
     async def insist(self, act):
         while True:

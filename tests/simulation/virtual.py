@@ -65,3 +65,24 @@ class LoopExecutor:
 
     def submit(self, fn):
         self.loop.call_later(self.dice.expovariate(1 / self.delay_s), fn)
+
+
+class Here:
+    """Stands for a log's condition where no thread may be waited for: whoever waits makes the commits himself."""
+
+    def __init__(self, log):
+        self.log = log
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def notify_all(self):
+        pass
+
+    def wait_for(self, predicate, timeout=None):
+        while not predicate():
+            self.log.run_commits()
+        return True
