@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import pickle
 import struct
-import threading
+from collections import deque
 from typing import Any, Protocol
 
 from ray_durable.checkpoint.tensors import reducer_of
@@ -28,6 +28,7 @@ CHUNKED = b"\x93rdchunk"
 """How a state begins whose large buffers lie elsewhere; a pickle begins with 0x80."""
 COUNTS = struct.Struct("<II")
 PART = struct.Struct("<?I")
+IDLE_MAX = 16
 
 MAIN = b"\x8c\x08__main__\x94"  # a class or function of `__main__` by name: another process has another one
 
@@ -77,13 +78,8 @@ class Pickling:
         return False
 
 
-class Idle(threading.local):
-    """Each thread's picklers while they are not in use: code in the pickle, and code by key."""
-
-    pickling: tuple[Pickling | None, Pickling | None] = (None, None)
-
-
-idle = Idle()
+IDLE: tuple[deque[Pickling], deque[Pickling]] = deque(maxlen=IDLE_MAX), deque(maxlen=IDLE_MAX)
+"""Picklers that nobody uses just now: with code in the pickle, and with code by key."""
 
 
 def dumps(state: Any, chunks: BufferStore | None = None, *, by_key: bool = False) -> bytes:
@@ -94,14 +90,15 @@ def dumps(state: Any, chunks: BufferStore | None = None, *, by_key: bool = False
     Raises: CannotSaveError, naming the value that cannot be saved and the path to it.
     Example: log.append(id, epoch, seq, Kind.CHECKPOINT, dumps(state))
     """
-    in_pickle, named = idle.pickling
-    pickling = (named if by_key else in_pickle) or Pickling(by_key=by_key)
-    # A reducer that comes here again gets a pickler of its own; one that failed is not used again.
-    idle.pickling = (in_pickle, None) if by_key else (None, named)
+    idle = IDLE[by_key]
+    try:
+        pickling = idle.pop()
+    except IndexError:  # other threads use them, or a reducer has come here again
+        pickling = Pickling(by_key=by_key)
     pickling.out_of_band = chunks is not None
     try:
         pickling.pickler.dump(state)
-    except REFUSALS:
+    except REFUSALS:  # a pickler that failed is not used again
         return by_value(state, chunks, by_key)
     pickling.pickler.clear_memo()
     parts, buffers = pickling.parts, pickling.buffers
@@ -111,7 +108,7 @@ def dumps(state: Any, chunks: BufferStore | None = None, *, by_key: bool = False
         data = b"".join(parts) if chunks is None else with_chunks(parts, buffers, chunks)
         buffers.clear()
     parts.clear()
-    idle.pickling = (in_pickle, pickling) if by_key else (pickling, named)
+    idle.append(pickling)
     return by_value(state, chunks, by_key) if MAIN in data else data
 
 

@@ -30,7 +30,7 @@ class Layout:
 
     __slots__ = (
         "at", "blank", "cells", "delegate", "held", "loops", "makes_functions", "only", "order", "places",
-        "references", "resumed", "suffix", "taking", "to", "unit",
+        "references", "resumed", "suffix", "taking", "to", "unit", "whole",
     )  # fmt: skip
 
     def __init__(self, unit: Unit, resumed: bool) -> None:
@@ -47,11 +47,19 @@ class Layout:
         alone = len(unit.points) == 1 and not unit.variables and not unit.cells_order and not held[1]
         self.only: tuple[int] | None = (1,) if alone else None  # the state, where there can be but one
         self.makes_functions = any(isinstance(each, types.CodeType) for each in unit.code.co_consts)
+        self.whole: list[Any] = [getter((self.at, *unit.variables, *names)) for names in self.held]
+        """How to take the state where all variables have a value; None where once one had none."""
         self.taking: list[dict[tuple[str, ...], Taking]] = [{} for _ in held]
         self.places: dict[tuple[int, int], Any] = {}
 
     def take(self, point: int, variables: Any) -> tuple[Any, ...]:
         """The state at a yield point, without the loop iterators."""
+        if self.whole[point] is not None:
+            try:
+                taken: tuple[Any, ...] = self.whole[point](variables)
+                return taken
+            except KeyError:  # it costs more than to look first, so from now on look
+                self.whole[point] = None
         known = self.taking[point]
         bound = tuple(variables)
         found = known.get(bound)

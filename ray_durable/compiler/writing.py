@@ -66,7 +66,7 @@ class Writer:
         """`suspended` for generators: the usual cases first, with few calls (this is the speed of every checkpoint)."""
         layout = LAYOUTS.get(id(obj.gi_code))
         native = obj.gi_frame
-        if layout is None or native is None or MARKS or layout.unit.cells_order or obj.gi_running:
+        if layout is None or native is None or MARKS.data or layout.unit.cells_order or obj.gi_running:
             return self.suspended(obj)
         inner = obj.gi_yieldfrom
         before: State = ()
@@ -86,12 +86,11 @@ class Writer:
         known = layout.references[self.by_key]
         if point is None or known is None or known[0] is not native.f_globals:
             return self.suspended(obj)
-        taking = layout.taking[point].get(tuple(variables))
-        if taking is None or (layout.resumed and variables[layout.to]):
+        if layout.resumed and variables[layout.to]:
             return self.suspended(obj)
         if self.met is not None:
             self.met += (obj,) if inner is None else (obj, inner)
-        state = before + taking[0] + taking[1](variables)
+        state = before + layout.take(point, variables)
         if layout.loops[point]:
             state += self.iterators(layout, layout.loops[point], variables)
         if SNAPSHOTS:
