@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import types
 
 import pytest
 
 from ray_durable import operations
+from ray_durable.actors import rebuild as rebuild_module
 from ray_durable.actors.facts import facts_in
 from ray_durable.actors.host import Host
 from ray_durable.actors.hosted import Leaving
 from ray_durable.actors.ownership import decode_plans, encode_plans, live_in, plan_takeover
 from ray_durable.actors.rebuild import controller_writer, read_logs, rebuild
+from ray_durable.actors.takeover import seal_log
 from ray_durable.actors.terms import lead_cluster, next_term
 from ray_durable.actors.transfer import Header, Transfer
 from ray_durable.checkpoint.codec import dumps
@@ -247,3 +250,65 @@ def test_rule_18_a_living_cluster_is_not_taken_over_unless_told_to(store):
     with pytest.raises(StorageInUseError):
         lead_cluster(store, "one", "s", lease_s=0.05, takeover=True, clock=SYSTEM_CLOCK)
     assert next_term(store, SYSTEM_CLOCK) < next_term(store, SYSTEM_CLOCK)
+
+
+def replaced(work):
+    """A calm world whose term is replaced without noticing; then `work(leader, record)`, with one of its hosts."""
+
+    async def run(world):
+        leader = world.leading.leader
+        record = next(record for record in leader.fleet.hosts.values() if record.usable)
+        read_logs(world.store, world.leading.term + 1)
+        found = await asyncio.wait([asyncio.ensure_future(work(leader, record))], timeout=5)
+        return world, record, found
+
+    return in_calm(run)
+
+
+def test_rule_19_a_term_that_was_replaced_seals_and_plans_nothing():
+    async def work(leader, record):
+        with pytest.raises(FencedError):
+            await seal_log(leader, record.incarnation)
+
+    world, record, (done, _) = replaced(work)
+    assert not done.pop().exception()
+    left = recover(world.store, record.incarnation)
+    assert (left.fenced, left.sealed) == (True, None)
+
+
+def test_rule_19_a_term_that_was_replaced_follows_no_plan_of_a_later_one():
+    followed = []
+
+    async def work(leader, record):
+        seal(leader.log.store, record.incarnation, controller_writer(leader.term + 1), b"{}")
+        followed.append(await seal_log(leader, record.incarnation))
+
+    replaced(work)
+    assert not followed
+
+
+@pytest.mark.parametrize(("is_replaced", "heard"), [(False, {"c": 2}), (True, {})])
+def test_rule_19_a_term_that_was_replaced_lets_no_host_forget(is_replaced, heard):
+    async def work(world):
+        leader = world.leading.leader
+        record = next(record for record in leader.fleet.hosts.values() if record.usable)
+        if is_replaced:
+            read_logs(world.store, leader.term + 1)
+        leader.let_forget(record, "c", 2)
+        await asyncio.sleep(2.5)
+        return record.handle.host.released
+
+    assert in_calm(work) == heard
+
+
+def test_rule_19_hosts_are_read_when_no_earlier_term_can_write_any_more(store, monkeypatch):
+    """Else what a host adopts by the last command of an earlier term could be in no log that was read."""
+    order = []
+    honest_seal, honest_recover = rebuild_module.seal, rebuild_module.recover
+    monkeypatch.setattr(
+        rebuild_module, "seal", lambda *a, **k: (time.sleep(0.1), honest_seal(*a, **k), order.append("sealed"))[1]
+    )
+    monkeypatch.setattr(rebuild_module, "recover", lambda *a, **k: (order.append("read"), honest_recover(*a, **k))[1])
+    write(store, "host-1", ("c", 1, Kind.ADOPTED, call("c").encode()))
+    read_logs(store, 4)
+    assert order == ["sealed"] * 3 + ["read"]

@@ -24,10 +24,12 @@ FATES = ("kill", "stop", "rumour", "controller", "slow controller", "usurper", "
 @dataclass(frozen=True)
 class Weather:
     """What a world is made of. `lost`: the chance of one message between controller and hosts to be lost; `moved`: that
-    of one coroutine to be moved, each time that the controller looks; `large`: of a step to make a large buffer."""
+    of one coroutine to be moved, each time that the controller looks; `large`: of a step to make a large buffer;
+    `cut_off`: of a controller that has a successor to hear nothing of the hosts any more, and they little of it."""
 
     fates: tuple[str, ...] = FATES
     lost: float = 0.05
+    cut_off: float = 0.3
     moved: float = 0.05
     look_every_s: float = 0.4
     steps: int = 6
@@ -95,6 +97,7 @@ class Cluster:
                 case "slow controller":
                     self.controller.process.stop(world.random.uniform(0.3, 3))
                 case "usurper":  # a new term while the old one lives
+                    self.controller.cut_off = world.chance(self.weather.cut_off)
                     self.new_controller()
                     world.note("controller usurped")
                 case "host":
@@ -115,9 +118,11 @@ class Cluster:
         ):
             self.new_host()
 
-    def suspected(self, incarnation):
+    def suspected(self, incarnation, controller):
         """Whether a host looks dead. A living one may look so; a dead one does, in the end."""
         host = self.hosts[incarnation]
+        if controller.cut_off:
+            return self.world.chance(0.03)
         if self.rumours.pop(incarnation, False):
             return True
         silent = not host.process.alive or host.stopped or host.process.stopped_until > self.world.now

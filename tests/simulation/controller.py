@@ -51,6 +51,7 @@ class Controller:
         self.term = 0
         self.ready = False
         self.stopped = False
+        self.cut_off = False
         self.taking_over = set()
         self.dead = set()
         self.planned = {}
@@ -178,7 +179,7 @@ class Controller:
     def look_after(self):
         world = self.world
         for incarnation in list(self.cluster.hosts):
-            if incarnation not in self.taking_over and self.cluster.suspected(incarnation):
+            if incarnation not in self.taking_over and self.cluster.suspected(incarnation, self):
                 self.process.spawn(self.take_over, incarnation)
         for entry in list(self.ledger.entries.values()):
             if entry.finished is not None or entry.epoch == 0:
@@ -221,18 +222,23 @@ class Controller:
     def command(self, incarnation, what, *args):
         """Ask a host for something; it may never arrive."""
         host = self.cluster.hosts.get(incarnation)
-        if host is None or self.world.chance(self.cluster.weather.lost):
+        if host is None or self.world.chance(0.9 if self.cut_off else self.cluster.weather.lost):
             return
         if what == "adopt" and self.world.chance(0.1):  # another incarnation answers at that address now
             host = self.world.random.choice(list(self.cluster.hosts.values()))
         act = getattr(host, what)
         delay = self.world.random.expovariate(1 / 0.02)
         if what == "adopt":
-            host.process.spawn(act, self.term, *args, after=delay)
+            host.process.spawn(act, self, *args, after=delay)
         else:
-            self.world.push(delay, host.process, lambda: act(self.term, *args))
+            self.world.push(delay, host.process, lambda: act(self, *args))
 
     # -- what hosts tell
+
+    def refused(self):
+        """A host serves a later term."""
+        self.stopped = True
+        self.world.note("controller refused")
 
     def adopted(self, id, epoch, incarnation):
         entry = self.ledger.entries.get(id)

@@ -137,11 +137,21 @@ class Host:
 
     # -- adopting
 
-    def adopt(self, term, transfer):
+    def serves(self, controller):
+        """Whether a controller's command is obeyed: not one of a lower term than was heard of, which is told so."""
+        if self.stopped:
+            return False
+        if controller.term < self.term:
+            if not self.world.chance(self.cluster.weather.lost):
+                self.world.push(0.02, controller.process, controller.refused)
+            return False
+        self.term = controller.term
+        return True
+
+    def adopt(self, controller, transfer):
         """A controller's command: take this coroutine over. Runs as a greenlet of this host."""
-        if self.stopped or term < self.term:
+        if not self.serves(controller):
             return
-        self.term = term
         if transfer.to != self.incarnation and "adopt anything" not in self.rules:
             self.world.note("plan for another refused")
             return
@@ -293,16 +303,15 @@ class Host:
             accepted(True)
         self.append(coroutine, number, Kind.EVENT, payload, arrived)
 
-    def release(self, term, id, epoch, to):
+    def release(self, controller, id, epoch, to):
         """A controller's command: move it to another host, if it stands still just now."""
         coroutine = self.coroutines.get(id)
-        if self.stopped or term < self.term:
+        if not self.serves(controller):
             return
         if id in self.moved:  # what we told of it was lost
             self.cluster.tell(lambda controller: controller.moved(self.moved[id]))
         if coroutine is None or coroutine.gone or coroutine.busy or to in ("", self.incarnation):
             return
-        self.term = term
         if epoch <= coroutine.epoch:
             return
         coroutine.gone = True
