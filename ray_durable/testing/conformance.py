@@ -36,6 +36,7 @@ class Target:
     tests: str
     runner: str  # "unittest" or "pytest"
     prefixes: tuple[str, ...]
+    directory: str | None = None  # of tests that are not named by a prefix
 
 
 @dataclass(slots=True)
@@ -55,7 +56,7 @@ def target_of(name: str, tests: str | None) -> Target:
 
     Raises: LookupError when there are none to be found."""
     if tests is not None:
-        return Target(name, tests, "pytest", (name, Path(tests).stem))
+        return Target(name, tests, "pytest", (name,), str(Path(tests) if Path(tests).is_dir() else Path(tests).parent))
     top = name.split(".")[0]
     if top == "test":
         return Target(name, name, "unittest", (name,))
@@ -74,7 +75,7 @@ def target_of(name: str, tests: str | None) -> Target:
         return Target(name, str(package), "pytest", (name,))
     for path in (package / "tests", package.parent / f"{name}_tests", package.parent / "tests"):
         if any(path.glob("**/test_*.py")):
-            return Target(name, str(path), "pytest", (name, path.name))
+            return Target(name, str(path), "pytest", (name,), str(path))
     raise LookupError(f"{name}: it ships no tests; name them with --tests")
 
 
@@ -93,6 +94,7 @@ def run(target: Target, durable: bool, timeout_s: float, select: str | None = No
             "tests": target.tests,
             "runner": target.runner,
             "prefixes": list(target.prefixes) if durable else [],
+            "directory": target.directory,
             "report": str(report),
             "select": select,
         }
@@ -185,7 +187,7 @@ def main(arguments: list[str] | None = None) -> int:
             failed = True
             continue
         if options.leave_tests:
-            target = replace(target, prefixes=(name,))
+            target = replace(target, prefixes=(name,), directory=None)
         comparison = compare(target, options.timeout, options.select)
         rows.append(comparison.row())
         failed = failed or bool(comparison.regressions) or bool(comparison.after.error)

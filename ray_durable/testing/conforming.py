@@ -13,9 +13,11 @@ import importlib
 import importlib.machinery
 import importlib.util
 import json
+import os
 import sys
 import types
 import unittest
+import warnings
 from collections.abc import Sequence
 from importlib.abc import MetaPathFinder
 from pathlib import Path
@@ -72,39 +74,48 @@ class Loader(importlib.machinery.SourceFileLoader):
 
 
 class Finder(MetaPathFinder):
-    """Finds the modules with one of the prefixes, before anybody else does."""
+    """Finds the modules with one of the prefixes, and those in a directory, before anybody else does."""
 
-    def __init__(self, prefixes: Sequence[str]) -> None:
+    def __init__(self, prefixes: Sequence[str], directory: str | None = None) -> None:
         self.prefixes = tuple(prefixes)
+        self.directory = directory and os.path.abspath(directory) + os.sep
 
     def find_spec(self, name: str, path: Any, target: Any = None) -> importlib.machinery.ModuleSpec | None:
-        if not self.takes(name):
+        if self.directory is None and not self.takes(name):
             return None
         spec = importlib.machinery.PathFinder.find_spec(name, path, target)
-        if spec is not None and isinstance(spec.loader, importlib.machinery.SourceFileLoader):
-            spec.loader = Loader(spec.loader.name, spec.loader.path)
+        if spec is None or not isinstance(spec.loader, importlib.machinery.SourceFileLoader):
+            return spec if self.takes(name) else None
+        if not self.takes(name) and not os.path.abspath(spec.loader.path).startswith(self.directory or "\0"):
+            return None
+        spec.loader = Loader(spec.loader.name, spec.loader.path)
         return spec
 
     def takes(self, name: str) -> bool:
         return any(name == prefix or name.startswith(prefix + ".") for prefix in self.prefixes)
 
 
-def install(prefixes: Sequence[str]) -> None:
+def install(prefixes: Sequence[str], directory: str | None = None) -> None:
     """Make what is imported from now on durable; what was imported already is forgotten, to be imported again."""
+    from ray_durable.compiler import references
+    from ray_durable.testing.driving import warning_past_drivers
     from ray_durable.testing.renewal import renewing
 
     setattr(builtins, DECORATOR, renewing)
+    references.register()
     for kind in (types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType):
         copyreg.dispatch_table.pop(
             kind
         )  # that they can be pickled is an addition, whose absence CPython's tests assert
-    finder = Finder(prefixes)
+    finder = Finder(prefixes, directory)
     imported = [name for name in sys.modules if finder.takes(name)]
     for name in imported:
         del sys.modules[name]
     sys.meta_path.insert(0, finder)
     for name in imported:
         importlib.import_module(name)
+    if not finder.takes("warnings"):
+        warnings.warn = warning_past_drivers(warnings.warn)
 
 
 class Outcomes(unittest.TextTestResult):
@@ -221,7 +232,7 @@ def main() -> None:
     plan = json.loads(sys.argv[1])
     REPORT.append(Path(plan["report"]))
     if plan["prefixes"]:
-        install(plan["prefixes"])
+        install(plan["prefixes"], plan["directory"])
     run = by_unittest if plan["runner"] == "unittest" else by_pytest
     report(run(plan["tests"], plan["select"]), done=True)
 

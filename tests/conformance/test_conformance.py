@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
+import traceback
 import types
+import warnings
+import weakref
 
 import pytest
 
-from ray_durable.testing import conformance, conforming, renewal
+from ray_durable.testing import conformance, conforming, driving, renewal
 from ray_durable.testing.conformance import Comparison, Run, Target
 
 SMALL = ["contextlib", "graphlib", "difflib"]
@@ -53,7 +57,7 @@ def test_renewed_functions_keep_their_kind_and_are_really_renewed():
     before = renewal.COUNTS["renewed"]
     renewed = renewal.renewing(counting)
     assert renewed.__doc__ == "Counts."
-    assert renewed.__code__.co_flags & renewal.CO_GENERATOR
+    assert renewed.__code__.co_flags & inspect.CO_GENERATOR
     gen = renewed(3)
     assert isinstance(gen, types.GeneratorType)
     assert [next(gen), gen.send("a"), gen.send("b")] == [0, 1, 2]
@@ -61,6 +65,124 @@ def test_renewed_functions_keep_their_kind_and_are_really_renewed():
         gen.send("c")
     assert stop.value.value == ["a", "b", "c"]
     assert renewal.COUNTS["renewed"] - before >= 3
+
+
+def test_a_driver_looks_like_the_function_that_it_stands_for():
+    def original(a, /, b, *rest, c=3, **more):
+        yield a, b, rest, c, more, here
+
+    here = "a cell"
+    original.own = "attribute"
+    renewed = renewal.renewing(original)
+    assert inspect.signature(renewed) == inspect.signature(original)
+    assert renewed.__dict__ == {"own": "attribute"}
+    assert renewed.__closure__ == original.__closure__
+    assert inspect.getsource(renewed) == inspect.getsource(original)
+    gen = renewed(1, 2, 4, d=5)
+    assert inspect.getgeneratorlocals(gen) == {
+        "a": 1, "b": 2, "rest": (4,), "c": 3, "more": {"d": 5}, "here": "a cell",
+    }  # fmt: skip
+    assert next(gen) == (1, 2, (4,), 3, {"d": 5}, "a cell")
+    with pytest.raises(TypeError, match=r"original\(\) missing 1 required positional argument: 'b'"):
+        renewed(1)
+
+
+def test_drivers_stay_out_of_tracebacks():
+    @renewal.renewing
+    def inner():
+        yield 1
+        raise KeyError("raised")
+
+    @renewal.renewing
+    async def outer():
+        return await types.coroutine(inner)()
+
+    steps = outer()
+    steps.send(None)
+    with pytest.raises(KeyError) as found:
+        steps.send(None)
+    assert [frame.name for frame in traceback.extract_tb(found.value.__traceback__)][1:] == ["outer", "inner"]
+
+
+def test_what_is_awaited_stays_the_same_object_and_is_closed_once():
+    ended = []
+
+    @types.coroutine
+    @renewal.renewing
+    def inner():
+        try:
+            yield 1
+            yield 2
+        finally:
+            ended.append("inner")
+
+    @renewal.renewing
+    async def stepping():
+        await inner()
+        yield 3
+
+    @renewal.renewing
+    async def outer():
+        try:
+            async for each in stepping():
+                await held
+                return each
+        finally:
+            ended.append("outer")
+
+    before = renewal.COUNTS["renewed"]
+    held = inner()
+    steps = outer()
+    assert [steps.send(None), steps.send(None), steps.send(None)] == [1, 2, 1]
+    assert held.gi_suspended
+    assert renewal.COUNTS["renewed"] - before == 7  # twice inner and outer, once stepping, once more both
+    steps.close()
+    assert ended == ["inner", "inner", "outer"]
+    assert held.gi_frame is None
+
+
+def delayed(items):
+    held = [next(items)]
+    for number, item in enumerate(items):
+        if number % 2:
+            held.pop()
+        else:
+            yield held.pop()
+        held.append(item)
+
+
+def test_nothing_lives_longer_than_natively():
+    class Item:
+        pass
+
+    def alive_after_each_step(function):
+        made = [Item() for _ in range(7)]
+        known = [weakref.ref(each) for each in made]
+        steps = function(iter_that_lets_go(made))
+        return [[each() is not None for each in known] for _ in map(id, steps)]
+
+    def iter_that_lets_go(items):
+        while items:
+            yield items.pop(0)
+
+    natively = alive_after_each_step(delayed)
+    assert natively[-1] != natively[0]
+    assert alive_after_each_step(renewal.renewing(delayed)) == natively
+
+
+def test_warnings_are_blamed_on_who_drives_a_driver():
+    @renewal.renewing
+    def warning():
+        past = driving.warning_past_drivers(warnings.warn)
+        past("of itself")
+        past("of its caller", stacklevel=2)
+        yield
+
+    with pytest.warns(UserWarning) as found:
+        line = sys._getframe().f_lineno + 1
+        next(warning())
+    assert [each.filename for each in found] == [__file__, __file__]
+    assert found[0].lineno < found[1].lineno == line
 
 
 def test_the_import_hook_leaves_lines_and_other_functions_as_they_are(tmp_path, monkeypatch):
@@ -71,5 +193,5 @@ def test_the_import_hook_leaves_lines_and_other_functions_as_they_are(tmp_path, 
     import hooked_module
 
     assert hooked_module.plain.__code__.co_firstlineno == 1
-    assert hooked_module.gen.__durable__.original.__code__.co_firstlineno == 5
+    assert hooked_module.gen.__code__.co_firstlineno == 5
     assert list(hooked_module.gen()) == ["hooked_module"]

@@ -53,6 +53,15 @@ def unbind(context: Context) -> ast.stmt:
     return if_(compare(load(to), ast.Lt(), constant(0)), body)
 
 
+def binds(node: ast.AST, name: str) -> bool:
+    """Whether a node may give `name` another value, or take it away."""
+    if isinstance(node, ast.Name):
+        return node.id == name and not isinstance(node.ctx, ast.Load)
+    if isinstance(node, Suspend):
+        return node.target == name
+    return any(type(value) is str and value.split(".")[0] == name for _, value in ast.iter_fields(node))
+
+
 def points_in(nodes: list[ast.stmt]) -> Range:
     """The first and last number of the yield points in a block."""
     found: Range = None
@@ -210,7 +219,7 @@ class Resume:
     def loop(self, node: ast.For) -> list[ast.stmt]:
         # for T in _it1: B     =>     for _chunk1 in ((None,), _it1) if _to else (_it1,):
         # else: E                         for _item1 in _chunk1:
-        #                                     if not _to: T = _item1
+        #                                     if not _to: T = _item1        (and _item1 = None, see `keeps`)
         #                                     B
         #                                 else: continue
         #                                 break
@@ -230,17 +239,23 @@ class Resume:
                 passes.body = ast.IfExp(here, again, ast.Tuple([], ast.Load()))
         else:
             passes = ast.IfExp(self.travelling(), ast.Tuple([], ast.Load()), passes)
-        take: ast.stmt = located(ast.Assign([node.target], load(item)), node.target)
-        body = (
-            self.inside([take, *node.body], None) if inside else [take, *node.body]
-        )  # one guard for all up to the landing
-        items = ast.For(store(item), load(chunk), body, [located(ast.Continue(), node)])
+        take: list[ast.stmt] = [located(ast.Assign([node.target], load(item)), node.target)]
+        if not self.keeps(node):
+            take += [located(each, node.target) for each in clear([item])]
+        body = self.inside([*take, *node.body], None) if inside else [*take, *node.body]  # one guard up to the landing
+        items = ast.For(store(item), located(load(chunk), iterator), body, [located(ast.Continue(), node)])
         gone = [located(each, node) for each in clear([chunk, item])]
         orelse = [*gone, *self.block(node.orelse)] if node.orelse else []
         chunks = ast.For(
             store(chunk), located(passes, iterator), [located(items, node), located(ast.Break(), node)], orelse
         )
         return [located(chunks, node), *gone]
+
+    def keeps(self, node: ast.For) -> bool:
+        """Whether the target itself holds an item for the whole pass, so that it lives no longer by `_item1`."""
+        if not isinstance(node.target, ast.Name) or node.target.id not in self.context.scope.variables:
+            return False
+        return not any(binds(each, node.target.id) for statement in node.body for each in ast.walk(statement))
 
     def managed(self, node: ast.With) -> list[ast.stmt]:
         # with _mgr1 as T: B   =>   with (resumed(_mgr1) if _to else _mgr1) as _item1:

@@ -1,0 +1,248 @@
+"""Drivers: the objects that a conformance run gives to a package in the place of its own generators and coroutines.
+
+The object must stay the same one while the durable generator behind it is replaced at every suspension, so it is a
+native generator of its own, the driver. `driver_for(function, made, …)` writes one for each function, so that as little
+of it as possible shows: it has the function's signature, name, file, line, closure and kind; its un-started frame holds
+the arguments; it adds one frame to the stack and none to tracebacks, and holds no value longer than natively.
+
+A driver suspends by a plain `yield`, also that of a coroutine, whose code is that of a generator with another flag. An
+object that delegates to a driver is captured down to it, and restored onto the same driver: one that is told to stand
+takes a step without driving anything on.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import sys
+import types
+from collections.abc import Callable
+from typing import Any
+
+from ray_durable.compiler.unit import CO_ITERABLE_COROUTINE, register, unit_of
+
+CO_VARARGS, CO_VARKEYWORDS, CO_GENERATOR, CO_COROUTINE, CO_ASYNC_GENERATOR = 0x04, 0x08, 0x20, 0x80, 0x200
+KINDS = (CO_ASYNC_GENERATOR, CO_COROUTINE, CO_GENERATOR)
+START = "start\0"  # the constant in whose place the code gets its `Start`
+
+STEPS = """
+def factory({free}):
+    def driver({parameters}):
+        if False: ({free})
+        {own} = {start!r}.begin({arguments})
+        {forget}
+        while True:
+            try:
+                {own}.item = {own}.method()({own}.argument())
+            except StopIteration as {error}:
+                return {error}.value
+            except BaseException as {error}:
+                {error}.__traceback__ = {error}.__traceback__.tb_next
+                raise
+            {own}.renew()
+            try:
+                {own}.sent = yield {own}.taken("item")
+                while {own}.taken("standing"):
+                    {own}.sent = yield
+            except BaseException as {error}:
+                {error}.__traceback__ = {error}.__traceback__.tb_next
+                {own}.thrown = {error}
+"""
+ASYNC_STEPS = """
+def factory({free}):
+    async def driver({parameters}):
+        if False: ({free})
+        {own} = {start!r}.begin({arguments})
+        {forget}
+        while True:
+            try:
+                {own}.item = await {own}.step()
+            except StopAsyncIteration:
+                return
+            except BaseException as {error}:
+                {error}.__traceback__ = {error}.__traceback__.tb_next
+                raise
+            {own}.renew()
+            try:
+                {own}.sent = yield {own}.taken("item")
+            except BaseException as {error}:
+                {error}.__traceback__ = {error}.__traceback__.tb_next
+                {own}.thrown = {error}
+"""
+
+
+class Driven:
+    """A suspended object that is driven, and what goes into it next; as natively, none of that is held meanwhile."""
+
+    __slots__ = ("item", "renewed", "sent", "standing", "suspended", "thrown")
+
+    def __init__(self, suspended: Any, renewed: Callable[[Any], Any]) -> None:
+        self.suspended = suspended
+        self.renewed = renewed
+        self.sent: Any = None
+        self.thrown: BaseException | None = None
+        self.item: Any = None
+        self.standing: Any = None  # true: take a step and stay there
+
+    def taken(self, name: str) -> Any:
+        value = getattr(self, name)
+        setattr(self, name, None)
+        return value
+
+    def method(self) -> Any:
+        return self.suspended.send if self.thrown is None else self.suspended.throw
+
+    def argument(self) -> Any:
+        return self.taken("sent" if self.thrown is None else "thrown")
+
+    def step(self) -> Any:
+        """The awaitable of an async generator's next step."""
+        if self.thrown is not None:
+            return without_hooks(self.suspended.athrow, self.taken("thrown"))
+        return without_hooks(self.suspended.asend, self.taken("sent"))
+
+    def renew(self) -> None:
+        self.suspended = self.renewed(self.suspended)
+
+
+def without_hooks(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call, while async generators that are started are not shown to the event loop: it knows their drivers."""
+    hooks = sys.get_asyncgen_hooks()
+    sys.set_asyncgen_hooks(None, None)
+    try:
+        return function(*arguments)
+    finally:
+        sys.set_asyncgen_hooks(*hooks)
+
+
+class Start:
+    """Makes the object that a driver drives, on the driver's first step."""
+
+    def __init__(self, made: types.FunctionType, renewed: Callable[[Any], Any], let_go: Callable[[Any], None]) -> None:
+        self.made, self.renewed, self.let_go = made, renewed, let_go
+
+    def begin(self, /, *args: Any, **kwargs: Any) -> Driven:
+        make: Callable[..., Any] = self.made
+        if sys._getframe(1).f_code.co_flags & CO_ITERABLE_COROUTINE:  # by `types.coroutine`, later
+            make = types.coroutine(make)
+        suspended = make(*args, **kwargs)
+        self.let_go(suspended)
+        return Driven(suspended, self.renewed)
+
+
+def driver_for(
+    function: types.FunctionType, made: types.FunctionType, renewed: Callable[[Any], Any], let_go: Callable[[Any], None]
+) -> types.FunctionType:
+    """A function that looks like `function`, whose objects drive those of `made`, its durable form.
+
+    `renewed` gives what goes on in the place of an object that has suspended. `let_go` is told of each object that is
+    made: its driver answers for it, so that dropped it must neither run nor warn."""
+    code = driver_code(function.__code__, Start(made, renewed, let_go))
+    unit = unit_of(made.__code__)
+    assert unit is not None, made
+    register(code, unit)  # to durable code a driver is durable, and needs no adoption
+    CODES[id(code.co_consts)] = code
+    cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
+    closure = tuple(cells[name] for name in code.co_freevars)
+    found = types.FunctionType(code, function.__globals__, function.__name__, None, closure)
+    functools.update_wrapper(found, function)
+    del found.__dict__["__wrapped__"]
+    found.__defaults__, found.__kwdefaults__ = function.__defaults__, function.__kwdefaults__
+    return found
+
+
+CODES: dict[int, types.CodeType] = {}  # of drivers, by id of their constants, which copies of a code object share
+
+
+def is_driver(suspended: Any) -> bool:
+    kind = type(suspended)
+    if kind is types.GeneratorType:
+        return id(suspended.gi_code.co_consts) in CODES
+    if kind is types.CoroutineType:
+        return id(suspended.cr_code.co_consts) in CODES
+    return kind is types.AsyncGeneratorType and id(suspended.ag_code.co_consts) in CODES
+
+
+def driven_by(driver: Any) -> Driven:
+    """What a driver, a suspended generator or coroutine, keeps."""
+    frame: Any = driver.gi_frame if isinstance(driver, types.GeneratorType) else driver.cr_frame
+    variables = frame.f_locals
+    found = next(value for value in variables.values() if type(value) is Driven)
+    if sys.version_info < (3, 13):
+        variables.clear()  # the frame keeps this dictionary, and with it what its values refer to
+    return found
+
+
+def driver_code(code: types.CodeType, start: Start) -> types.CodeType:
+    """The code of a driver with the signature, free variables and place of `code`."""
+    kind = next(kind for kind in KINDS if code.co_flags & kind)
+    parameters, arguments, names = signature(code)
+    taken = {*names, *code.co_freevars}
+    own, error = (unlike(name, taken) for name in ("driven", "error"))
+    text = (ASYNC_STEPS if kind == CO_ASYNC_GENERATOR else STEPS).format(
+        free=", ".join(code.co_freevars), parameters=", ".join(parameters),
+        arguments=", ".join(arguments), forget=f"del {', '.join(names)}" if names else "", start=START,
+        own=own, error=error,
+    )  # fmt: skip
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.stmt | ast.expr | ast.arg | ast.excepthandler):
+            node.lineno = node.end_lineno = code.co_firstlineno
+            node.col_offset = node.end_col_offset = 0
+    found = inside(inside(compile(tree, code.co_filename, "exec", dont_inherit=True)))
+    flags = found.co_flags & ~CO_GENERATOR | CO_COROUTINE if kind == CO_COROUTINE else found.co_flags
+    constants = tuple(start if each == START else each for each in found.co_consts)
+    return found.replace(co_name=code.co_name, co_qualname=code.co_qualname, co_flags=flags, co_consts=constants)
+
+
+def inside(code: types.CodeType) -> types.CodeType:
+    return next(each for each in code.co_consts if isinstance(each, types.CodeType))
+
+
+def unlike(name: str, taken: set[str]) -> str:
+    while name in taken:
+        name += "_"
+    return name
+
+
+def signature(code: types.CodeType) -> tuple[list[str], list[str], list[str]]:
+    """The parameters of `code` as a definition has them, how a call passes them on, and their names."""
+    names = list(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
+    positional, keywords = names[: code.co_argcount], names[code.co_argcount :]
+    rest = list(code.co_varnames[len(names) :])
+    parameters, arguments = list(positional), list(positional)
+    if code.co_posonlyargcount:
+        parameters.insert(code.co_posonlyargcount, "/")
+    if code.co_flags & CO_VARARGS:
+        names.append(rest.pop(0))
+        parameters.append(f"*{names[-1]}")
+        arguments.append(f"*{names[-1]}")
+    elif keywords:
+        parameters.append("*")
+    parameters += keywords
+    arguments += [f"{name}={name}" for name in keywords]
+    if code.co_flags & CO_VARKEYWORDS:
+        names.append(rest.pop(0))
+        parameters.append(f"**{names[-1]}")
+        arguments.append(f"**{names[-1]}")
+    return parameters, arguments, names
+
+
+def warning_past_drivers(warn: Callable[..., None]) -> Callable[..., None]:
+    """`warnings.warn` that does not count drivers among the frames that `stacklevel` skips."""
+
+    @functools.wraps(warn)
+    def past_drivers(
+        message: Any, category: Any = None, stacklevel: int = 1, source: Any = None, **further: Any
+    ) -> None:
+        level, frame = 0, sys._getframe(1)
+        skipped = 1  # this function itself
+        while frame is not None and level < stacklevel:
+            if id(frame.f_code.co_consts) in CODES:
+                skipped += 1
+            else:
+                level += 1
+            frame = frame.f_back  # type: ignore[assignment]
+        warn(message, category, stacklevel + skipped, source, **further)
+
+    return past_drivers
