@@ -28,10 +28,12 @@ demo-cold: $(STAMP)  ## the main job, with the whole cluster killed in the middl
 	$(BIN)/python examples/kill_nodes.py --cold
 
 WATCHED := tests/cluster/test_prometheus.py
+KILLS   := tests/cluster/test_kills.py
 
 test: $(STAMP) check  ## lint, types and the tests, those on live clusters included
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not chaos and not cluster" --ignore=tests/helm
-	$(BIN)/python -m pytest -m "cluster and not chaos" --ignore=tests/helm --ignore=$(WATCHED)
+	$(BIN)/python -m pytest -m "not chaos" $(KILLS)  # alone: its times have bounds
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "cluster and not chaos" --ignore=tests/helm --ignore=$(WATCHED) --ignore=$(KILLS)
 
 observe: $(STAMP)  ## every query of dashboards and alerts, by a real Prometheus that watches the demo
 	$(BIN)/python -m pytest $(WATCHED)
