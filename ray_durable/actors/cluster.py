@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ __all__ = [
     "drain_node",
     "draining_nodes",
     "hush",
+    "is_restarted_actor",
     "log_directory",
     "nodes",
     "on_completed",
@@ -97,6 +99,14 @@ def drain_node(node_id: str, message: str, deadline: float | None = None) -> str
 def this_node_id() -> str:
     """The node of the calling process."""
     return str(ray.get_runtime_context().get_node_id())
+
+
+def is_restarted_actor() -> bool:
+    """Whether Ray has started the actor of this process before. Not for an event loop's thread: it asks Ray."""
+    context = ray.get_runtime_context()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ray.util.annotations.RayDeprecationWarning)  # it uses what it deprecates
+        return bool(context.was_current_actor_reconstructed)
 
 
 def this_address() -> str:

@@ -57,12 +57,17 @@ class Controller:
         self.begun: asyncio.Task[None] | None = None
         self.leader: Leader
         # Ray restarts a killed controller without calling anything: begin by a call of our own.
-        ray.get_runtime_context().current_actor.ready.remote()
+        ray.get_runtime_context().current_actor.wake.remote()
+
+    async def wake(self) -> None:
+        """Begin this term, if nobody has asked for that yet; whether it succeeds `ready` says."""
+        if self.begun is None:
+            self.begun = asyncio.get_running_loop().create_task(self.begin_or_end())
 
     async def ready(self) -> dict[str, Any]:
         """Return once this term leads. Raises: StorageInUseError, UnsafeStoreError, StoreError."""
-        if self.begun is None:
-            self.begun = asyncio.get_running_loop().create_task(self.begin_or_end())
+        await self.wake()
+        assert self.begun is not None
         await asyncio.shield(self.begun)
         return {"term": self.term, "metrics": self.exporter.address, "storage": self.settings.storage}
 
@@ -76,8 +81,7 @@ class Controller:
         except StorageInUseError:
             raise
         except Exception as error:
-            context = ray.get_runtime_context()
-            if not await asyncio.to_thread(lambda: context.was_current_actor_reconstructed):
+            if not await asyncio.to_thread(cluster.is_restarted_actor):
                 raise
             self.event_log.error("not_begun", error)
             await asyncio.sleep(AGAIN_S * (0.5 + SYSTEM_CLOCK.random()))

@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 import os
 import time
+from pathlib import Path
 
 import pytest
 import ray
@@ -17,6 +18,7 @@ from ray_durable.errors import (
     NameTakenError,
     NoSuchCoroutineError,
     OptionError,
+    SettingError,
 )
 from tests.cluster import jobs
 from tests.cluster.live import until
@@ -28,6 +30,18 @@ def test_tasks_actors_and_durable_calls_suspend_and_return(live):
     ref = jobs.sums.remote(4)
     assert isinstance(ref, ray.ObjectRef)
     assert ray.get(ref, timeout=60) == 14 + 3003 + 4
+
+
+def test_another_storage_than_the_clusters_is_refused_and_its_own_taken_in_any_form(live, tmp_path):
+    with pytest.raises(SettingError, match="stores in .* already"):
+        ray_durable.init(tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+    for same in (live.storage, Path(live.storage), f"file://{live.storage}", os.path.relpath(live.storage)):
+        assert ray_durable.init(same)["storage"] == live.storage
+    for wrong in ("", 5):
+        with pytest.raises(SettingError):
+            ray_durable.init(wrong)
+    assert ray.get(jobs.child.remote(3), timeout=60) == 3
 
 
 def test_gather_over_durable_calls_and_refs(live):
