@@ -220,8 +220,9 @@ class Host:
         self.check(term)
         assert self.news is not None
         self.released.update(released)
-        for id in released:
-            self.leaving.pop(id, None)
+        for id, epoch in released.items():
+            if id in self.leaving and self.leaving[id][0] <= epoch:  # not that of a later stay here
+                del self.leaving[id]
         while self.outbox and self.outbox[0][0] <= seen:
             self.outbox.popleft()
         if not self.outbox:

@@ -13,6 +13,7 @@ from ray_durable.actors import rebuild as rebuild_module
 from ray_durable.actors.facts import facts_in
 from ray_durable.actors.host import Host
 from ray_durable.actors.hosted import Leaving
+from ray_durable.actors.moves import migrate
 from ray_durable.actors.ownership import decode_plans, encode_plans, live_in, plan_takeover
 from ray_durable.actors.rebuild import controller_writer, read_logs, rebuild
 from ray_durable.actors.takeover import seal_log
@@ -312,3 +313,26 @@ def test_rule_19_hosts_are_read_when_no_earlier_term_can_write_any_more(store, m
     write(store, "host-1", ("c", 1, Kind.ADOPTED, call("c").encode()))
     read_logs(store, 4)
     assert order == ["sealed"] * 3 + ["read"]
+
+
+def test_rule_12_an_earlier_stay_that_is_over_does_not_make_a_host_forget_the_later_move():
+    async def work(world):
+        leader = world.leading.leader
+        entry = await leader.admit(Header("c", "counting"), dumps((counting, (500,), {})))
+        here, there = [record for record in leader.fleet.hosts.values() if record.usable][:2]
+        while not entry.running:
+            await asyncio.sleep(0.05)
+        if entry.owner != here.incarnation:
+            here, there = there, here
+        host = here.handle.host
+        for target in (there, here):
+            assert await migrate(leader, entry, target.incarnation, "requested")
+            while not entry.running:
+                await asyncio.sleep(0.05)
+        command = leader.term, "c", entry.epoch + 1, there.incarnation
+        moved = await host.release(*command)  # and this answer is lost
+        await host.report(leader.term, 0, {"c": 2})  # the end of the first stay, told late
+        assert moved is not None
+        assert await host.release(*command) == moved
+
+    in_calm(work)

@@ -11,6 +11,7 @@ import contextlib
 import logging
 import random
 import types
+from dataclasses import replace
 from unittest.mock import patch
 
 import ray
@@ -22,6 +23,7 @@ from ray_durable.actors.engine import Engine
 from ray_durable.actors.events import Events
 from ray_durable.actors.fleet import Fleet, HostRecord
 from ray_durable.actors.host import Host
+from ray_durable.actors.housekeeping import keep_small
 from ray_durable.actors.leader import Leader
 from ray_durable.actors.rebuild import controller_writer, read_logs, rebuild
 from ray_durable.actors.retiring import retire_logs
@@ -29,15 +31,19 @@ from ray_durable.actors.tally import Tally
 from ray_durable.actors.terms import next_term
 from ray_durable.actors.transfer import Header
 from ray_durable.checkpoint.codec import dumps, loads
+from ray_durable.checkpoint.janitor import Janitor
 from ray_durable.checkpoint.log import Log
 from ray_durable.checkpoint.stores.memory import MemoryStore
 from ray_durable.clock import SYSTEM_CLOCK
 from ray_durable.compiler import durable
+from ray_durable.compiler.discard import discard
 from ray_durable.config import Settings
 from ray_durable.errors import FencedError, LogStoppedError, NoSuchCoroutineError, StoreError
 from ray_durable.logs import EventLog
 from ray_durable.metrics import NO_METRICS
+from tests.simulation.objects import WorldObjects, doubled
 from tests.simulation.virtual import Here, LoopClock, LoopExecutor, VirtualLoop
+from tests.simulation.world import decoding_once, seldom_collecting
 
 operations.install()
 
@@ -53,10 +59,27 @@ SETTINGS = Settings.load({}, storage="memory://leaders", lease_s=1.0, silence_s=
 @durable
 def counting(steps):
     seen = []
-    for number in range(steps):
-        operations.yield_point()
-        seen.append(number)
+    try:
+        for number in range(steps):
+            operations.yield_point()
+            seen.append(number)
+    finally:
+        FINALLY.append(len(seen))
     return seen
+
+
+FINALLY: list[int] = []
+"""How far each coroutine had come whose `finally` ran: one that is let go of lives on elsewhere, and runs none."""
+
+
+@durable
+def calling(steps):
+    seen = []
+    for number in range(steps):
+        ref = doubled.remote(number)
+        operations.yield_point()
+        seen.append(ray.get(ref))
+    return seen, ref
 
 
 class Flaky(MemoryStore):
@@ -84,17 +107,25 @@ class HostProcess:
         self.host = host = Host(incarnation, SETTINGS, dedicated_to, environment)
         host.started, host.event_log, host.news = True, world.event_log, asyncio.Event()
         host.tally = Tally(NO_METRICS, world.clock)
-        host.engine = Engine(world.loop, tally=host.tally, turn_size=2, clock=world.clock, on_finished=host.finished)
+        engine = Engine(world.loop, tally=host.tally, turn_size=2, clock=world.clock, on_finished=host.finished)
+        engine.turn = world.objects.inside(self, engine.turn)
+        engine.adopt = world.objects.inside(self, engine.adopt)
+        host.engine = engine
         host.engine.on_failure = world.problem
         host.engine.log = host.log = world.log(incarnation, host.engine.on_durable, self.fenced)
+        self.small = world.loop.create_task(keep_small(host.log, SETTINGS, world.event_log, lambda: host.released))
 
     def fenced(self, error):
         self.crash()
 
     def crash(self):
         self.alive = False
+        self.small.cancel()
         self.host.engine.stop()
         self.host.log.on_durable = self.host.log.on_error = lambda *_: None
+        for hosted in self.host.engine.coroutines.values():  # a process that is gone runs no code of theirs
+            for branch in hosted.coroutine.branches():
+                discard(branch.root)
 
     async def answer_hello(self, term, address, token):
         """What `Host.hello` promises, without its heartbeats."""
@@ -228,6 +259,7 @@ class Term:
         shell = object.__new__(Controller)
         shell.leader, shell.fleet, shell.metrics = self.leader, fleet, NO_METRICS
         await shell.resume(rebuilt)
+        fleet.spawn(keep_small(log, SETTINGS, world.event_log, self.leader.settled))
         if world.leading is None or world.leading.term < self.term:
             world.leading = self
         await watching.watch(self.leader, fleet.changed)
@@ -247,6 +279,7 @@ class LeaderWorld:
         self.processes, self.problems, self.met = {}, [], set()
         self.event_log = EventLog(logging.Logger("quiet", logging.ERROR))
         self.event_log.logger.addHandler(Watching(self))
+        self.objects = WorldObjects(loop, self.dice)
         self.leading = None
         self.terms, self.answers = [], []
 
@@ -324,8 +357,9 @@ class LeaderWorld:
 
     async def client(self, number):
         await asyncio.sleep(self.dice.uniform(0, GUSTY_S))
-        state = dumps((counting, (STEPS,), {}))
-        header = Header(f"c{number}", "counting")
+        function = calling if number % 3 == 0 else counting
+        state = dumps((function, (STEPS,), {}))
+        header = Header(f"c{number}", function.__name__)
         while True:
             term = self.leading
             if term is not None and not term.over:
@@ -335,7 +369,7 @@ class LeaderWorld:
                         await entry.changed(0.5)
                     if entry.finished is not None:
                         assert entry.finished.ending == "completed", entry.finished.text
-                        assert loads(entry.finished.payload) == list(range(STEPS))
+                        self.check(function, loads(entry.finished.payload))
                         return
                 except (FencedError, LogStoppedError, TimeoutError):
                     pass
@@ -343,6 +377,14 @@ class LeaderWorld:
                     assert "has ended" in error.reason
                     return
             await asyncio.sleep(0.2)
+
+    def check(self, function, result):
+        if function is counting:
+            assert result == list(range(STEPS))
+        else:
+            seen, ref = result
+            assert seen == [2 * number for number in range(STEPS)]
+            assert ref.value() == seen[-1]
 
     async def live(self):
         self.terms.append(Term(self))
@@ -391,6 +433,18 @@ class OneByOne:
     map = staticmethod(map)
 
 
+class Eager(Janitor):
+    """Compacts whenever it can, whatever it is told."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.policy = replace(self.policy, garbage_bytes_min=1, garbage_ratio=0.3, tail_segments_max=4)
+
+    def compact(self):
+        super().compact()
+        self.log.store.world.met.add("compacted")
+
+
 async def inline(fn, *args, **kwargs):
     """In the place of `asyncio.to_thread`: blocking work takes its time, and then happens at once."""
     await asyncio.sleep(0.02)
@@ -408,15 +462,22 @@ def without_threads():
         yield
 
 
+def eagerly_small():
+    return patch("ray_durable.actors.housekeeping.Janitor", Eager)
+
+
 def simulate_leaders(seed):
     """One world to its end. Raises: AssertionError for a broken promise."""
     loop = VirtualLoop()
     world = LeaderWorld(seed, loop)
-    with without_threads():
+    FINALLY.clear()
+    loop.set_exception_handler(lambda loop, facts: world.problem(facts.get("exception") or facts["message"]))
+    with without_threads(), eagerly_small(), world.objects.in_use(), decoding_once(), seldom_collecting():
         try:
             loop.run_until_complete(world.live())
         finally:
             end_all(loop)
+    assert set(FINALLY) == {STEPS}, f"a dropped original ran its finally: {FINALLY}"
     return world
 
 
