@@ -98,7 +98,7 @@ def run(target: Target, durable: bool, timeout_s: float, select: str | None = No
             "report": str(report),
             "select": select,
         }
-        command = [sys.executable, "-m", WORKER, json.dumps(plan)]
+        command = [sys.executable, "-X", "frozen_modules=off", "-m", WORKER, json.dumps(plan)]
         environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
         done: subprocess.CompletedProcess[str] | None
         try:

@@ -9,17 +9,16 @@ from __future__ import annotations
 import ast
 import builtins
 import copyreg
+import gc
 import importlib
-import importlib.machinery
-import importlib.util
 import json
-import os
 import sys
 import types
 import unittest
 import warnings
-from collections.abc import Sequence
-from importlib.abc import MetaPathFinder
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import Any
 
@@ -59,40 +58,35 @@ def yields(function: ast.FunctionDef) -> bool:
     return False
 
 
-class Loader(importlib.machinery.SourceFileLoader):
-    """Loads a module from its source, with the decorators added; no bytecode is read or written."""
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Which modules are made durable: those with one of the prefixes, and those in a directory."""
 
-    def get_code(self, fullname: str) -> types.CodeType:
-        path = self.get_filename(fullname)
-        code: types.CodeType = self.source_to_code(self.get_data(path), path)
-        return code
+    prefixes: tuple[str, ...]
+    directory: str | None = None
 
-    def source_to_code(self, data: Any, path: Any, *, _optimize: int = -1) -> types.CodeType:  # type: ignore[override]
-        tree = ast.parse(data, path)
-        code: types.CodeType = compile(Decorate().visit(tree), path, "exec", dont_inherit=True, optimize=_optimize)
-        return code
-
-
-class Finder(MetaPathFinder):
-    """Finds the modules with one of the prefixes, and those in a directory, before anybody else does."""
-
-    def __init__(self, prefixes: Sequence[str], directory: str | None = None) -> None:
-        self.prefixes = tuple(prefixes)
-        self.directory = directory and os.path.abspath(directory) + os.sep
-
-    def find_spec(self, name: str, path: Any, target: Any = None) -> importlib.machinery.ModuleSpec | None:
-        if self.directory is None and not self.takes(name):
-            return None
-        spec = importlib.machinery.PathFinder.find_spec(name, path, target)
-        if spec is None or not isinstance(spec.loader, importlib.machinery.SourceFileLoader):
-            return spec if self.takes(name) else None
-        if not self.takes(name) and not os.path.abspath(spec.loader.path).startswith(self.directory or "\0"):
-            return None
-        spec.loader = Loader(spec.loader.name, spec.loader.path)
-        return spec
-
-    def takes(self, name: str) -> bool:
+    def module(self, name: str) -> bool:
         return any(name == prefix or name.startswith(prefix + ".") for prefix in self.prefixes)
+
+    def file(self, path: str) -> bool:
+        return self.directory is not None and Path(self.directory).absolute() in Path(path).absolute().parents
+
+
+def hook(taken: Taken) -> Callable[[Any, str], types.CodeType | None]:
+    """`SourceFileLoader.get_code` that adds the decorators to what is `taken`; no bytecode of it is read or written."""
+    usual = SourceFileLoader.get_code
+
+    def get_code(self: Any, fullname: str) -> types.CodeType | None:
+        if not taken.module(fullname) and not taken.file(self.path):
+            return usual(self, fullname)
+        tree = Decorate().visit(ast.parse(self.get_data(self.path), self.path))
+        code: types.CodeType = compile(tree, self.path, "exec", dont_inherit=True)
+        return code
+
+    return get_code
+
+
+KEPT = ("codecs", "encodings", "warnings")  # the interpreter itself holds what they define
 
 
 def install(prefixes: Sequence[str], directory: str | None = None) -> None:
@@ -107,14 +101,19 @@ def install(prefixes: Sequence[str], directory: str | None = None) -> None:
         copyreg.dispatch_table.pop(
             kind
         )  # that they can be pickled is an addition, whose absence CPython's tests assert
-    finder = Finder(prefixes, directory)
-    imported = [name for name in sys.modules if finder.takes(name)]
+    taken = Taken(tuple(prefixes), directory)
+    imported = [name for name in sys.modules if taken.module(name)]
+    kept = [name for name in imported if name.split(".")[0] in KEPT]
+    imported = [name for name in imported if name not in kept]
     for name in imported:
         del sys.modules[name]
-    sys.meta_path.insert(0, finder)
+    SourceFileLoader.get_code = hook(taken)  # type: ignore[method-assign, assignment]
     for name in imported:
         importlib.import_module(name)
-    if not finder.takes("warnings"):
+    for function in [each for each in gc.get_objects() if type(each) is types.FunctionType]:
+        if function.__module__ in kept:
+            function.__code__ = renewing(function).__code__
+    if not taken.module("warnings"):
         warnings.warn = warning_past_drivers(warnings.warn)
 
 

@@ -5,9 +5,9 @@ native generator of its own, the driver. `driver_for(function, made, …)` write
 of it as possible shows: it has the function's signature, name, file, line, closure and kind; its un-started frame holds
 the arguments; it adds one frame to the stack and none to tracebacks, and holds no value longer than natively.
 
-A driver suspends by a plain `yield`, also that of a coroutine, whose code is that of a generator with another flag. An
-object that delegates to a driver is captured down to it, and restored onto the same driver: one that is told to stand
-takes a step without driving anything on.
+An object that delegates to a driver is captured down to it, and restored onto the same driver: told to stand, that
+takes two steps without driving anything on. (So the code of a coroutine's driver is a generator's, with another flag:
+it can suspend without awaiting anything, and then be awaited again.)
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import ast
 import functools
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any
 
 from ray_durable.compiler.unit import CO_ITERABLE_COROUTINE, register, unit_of
@@ -27,48 +27,35 @@ START = "start\0"  # the constant in whose place the code gets its `Start`
 
 STEPS = """
 def factory({free}):
-    def driver({parameters}):
+    {kind} driver({parameters}):
         if False: ({free})
         {own} = {start!r}.begin({arguments})
         {forget}
         while True:
             try:
-                {own}.item = {own}.method()({own}.argument())
-            except StopIteration as {error}:
-                return {error}.value
+                {own}.item = {step}
+            except {ended} as {error}:
+                return{value}
             except BaseException as {error}:
-                {error}.__traceback__ = {error}.__traceback__.tb_next
+                {own}.strip({error})
                 raise
             {own}.renew()
             try:
-                {own}.sent = yield {own}.taken("item")
+                {own}.sent = {pause}
                 while {own}.taken("standing"):
-                    {own}.sent = yield
+                    yield
+                    {own}.sent = {pause}
             except BaseException as {error}:
-                {error}.__traceback__ = {error}.__traceback__.tb_next
+                {own}.strip({error})
                 {own}.thrown = {error}
 """
-ASYNC_STEPS = """
-def factory({free}):
-    async def driver({parameters}):
-        if False: ({free})
-        {own} = {start!r}.begin({arguments})
-        {forget}
-        while True:
-            try:
-                {own}.item = await {own}.step()
-            except StopAsyncIteration:
-                return
-            except BaseException as {error}:
-                {error}.__traceback__ = {error}.__traceback__.tb_next
-                raise
-            {own}.renew()
-            try:
-                {own}.sent = yield {own}.taken("item")
-            except BaseException as {error}:
-                {error}.__traceback__ = {error}.__traceback__.tb_next
-                {own}.thrown = {error}
-"""
+STEP, NEXT = "{own}.method()({own}.argument())", "await {own}.step()"
+PAUSE = "yield {own}.taken('item')"
+WORDS = {
+    CO_GENERATOR: ("def", STEP, "StopIteration", " {error}.value", PAUSE),
+    CO_COROUTINE: ("def", STEP, "StopIteration", " {error}.value", "yield from {own}.pause()"),
+    CO_ASYNC_GENERATOR: ("async def", NEXT, "StopAsyncIteration", "", PAUSE),
+}  # by kind: the definition, a step, how it says that it is the last, what is returned then, how the driver suspends
 
 
 class Driven:
@@ -82,7 +69,7 @@ class Driven:
         self.sent: Any = None
         self.thrown: BaseException | None = None
         self.item: Any = None
-        self.standing: Any = None  # true: take a step and stay there
+        self.standing: Any = None  # true: a step leads to where it may be awaited again, and one more back
 
     def taken(self, name: str) -> Any:
         value = getattr(self, name)
@@ -103,6 +90,17 @@ class Driven:
 
     def renew(self) -> None:
         self.suspended = self.renewed(self.suspended)
+
+    def pause(self) -> Generator[Any, Any, Any]:
+        """What the driver of a coroutine delegates to, so that CPython knows that it is being awaited."""
+        return (yield self.taken("item"))
+
+    def strip(self, error: BaseException) -> None:
+        """Take drivers off the top of a traceback."""
+        traceback = error.__traceback__
+        while traceback is not None and runs_driver(traceback.tb_frame):
+            traceback = traceback.tb_next
+        error.__traceback__ = traceback
 
 
 def without_hooks(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -151,7 +149,12 @@ def driver_for(
     return found
 
 
-CODES: dict[int, types.CodeType] = {}  # of drivers, by id of their constants, which copies of a code object share
+PAUSE_CODE = Driven.pause.__code__
+CODES = {id(PAUSE_CODE.co_consts): PAUSE_CODE}  # by id of their constants, which copies of a code object share
+
+
+def runs_driver(frame: types.FrameType) -> bool:
+    return id(frame.f_code.co_consts) in CODES
 
 
 def is_driver(suspended: Any) -> bool:
@@ -163,14 +166,16 @@ def is_driver(suspended: Any) -> bool:
     return kind is types.AsyncGeneratorType and id(suspended.ag_code.co_consts) in CODES
 
 
-def driven_by(driver: Any) -> Driven:
-    """What a driver, a suspended generator or coroutine, keeps."""
+def stand(driver: Any) -> None:
+    """Let a suspended driver, of a generator or a coroutine, be delegated to anew: by something whose first step leads
+    it back to where it is now."""
     frame: Any = driver.gi_frame if isinstance(driver, types.GeneratorType) else driver.cr_frame
     variables = frame.f_locals
     found = next(value for value in variables.values() if type(value) is Driven)
     if sys.version_info < (3, 13):
         variables.clear()  # the frame keeps this dictionary, and with it what its values refer to
-    return found
+    found.standing = True
+    driver.send(None)
 
 
 def driver_code(code: types.CodeType, start: Start) -> types.CodeType:
@@ -179,10 +184,11 @@ def driver_code(code: types.CodeType, start: Start) -> types.CodeType:
     parameters, arguments, names = signature(code)
     taken = {*names, *code.co_freevars}
     own, error = (unlike(name, taken) for name in ("driven", "error"))
-    text = (ASYNC_STEPS if kind == CO_ASYNC_GENERATOR else STEPS).format(
-        free=", ".join(code.co_freevars), parameters=", ".join(parameters),
-        arguments=", ".join(arguments), forget=f"del {', '.join(names)}" if names else "", start=START,
-        own=own, error=error,
+    definition, step, ended, value, pause = (word.format(own=own, error=error) for word in WORDS[kind])
+    text = STEPS.format(
+        free=", ".join(code.co_freevars), parameters=", ".join(parameters), arguments=", ".join(arguments),
+        forget=f"del {', '.join(names)}" if names else "", start=START, own=own, error=error,
+        kind=definition, step=step, ended=ended, value=value, pause=pause,
     )  # fmt: skip
     tree = ast.parse(text)
     for node in ast.walk(tree):
@@ -192,7 +198,7 @@ def driver_code(code: types.CodeType, start: Start) -> types.CodeType:
     found = inside(inside(compile(tree, code.co_filename, "exec", dont_inherit=True)))
     flags = found.co_flags & ~CO_GENERATOR | CO_COROUTINE if kind == CO_COROUTINE else found.co_flags
     constants = tuple(start if each == START else each for each in found.co_consts)
-    return found.replace(co_name=code.co_name, co_qualname=code.co_qualname, co_flags=flags, co_consts=constants)
+    return found.replace(co_name=code.co_name, co_qualname=code.co_qualname, co_consts=constants, co_flags=flags)
 
 
 def inside(code: types.CodeType) -> types.CodeType:
@@ -238,7 +244,7 @@ def warning_past_drivers(warn: Callable[..., None]) -> Callable[..., None]:
         level, frame = 0, sys._getframe(1)
         skipped = 1  # this function itself
         while frame is not None and level < stacklevel:
-            if id(frame.f_code.co_consts) in CODES:
+            if runs_driver(frame):
                 skipped += 1
             else:
                 level += 1

@@ -22,7 +22,7 @@ from ray_durable.compiler.replacements import Awaited
 from ray_durable.compiler.restore import Renewed, assembled, prime
 from ray_durable.compiler.unit import unit_of
 from ray_durable.errors import CaptureError, CompileError
-from ray_durable.testing.driving import KINDS, Driven, driven_by, driver_for, is_driver, without_hooks
+from ray_durable.testing.driving import KINDS, driver_for, is_driver, stand, without_hooks
 
 COUNTS: collections.Counter[str] = collections.Counter()
 
@@ -53,7 +53,7 @@ def renewed(suspended: Any) -> Any:
         COUNTS[f"not captured: {error.reason}"] += 1
         return suspended
     foreign = any(isinstance(frame.delegate, EvaluateAgain) for frame in frames)
-    standing = None if driver is None else stands(driver)
+    standing = None if driver is None else can_stand(driver)
     if foreign or (driver is not None and standing is None):
         COUNTS["not captured: awaits what is not durable"] += 1
         return suspended
@@ -78,11 +78,11 @@ def captured(suspended: Any) -> tuple[list[Any], list[Frame], Any]:
     return originals, frames, suspended
 
 
-def stands(driver: Any) -> Driven | None:
+def can_stand(driver: Any) -> Any:
     """The first driver from `driver` on that can be told to stand: not an async generator's, but what that awaits."""
     for each in delegates_of(driver):
         if is_driver(each) and not isinstance(each, types.AsyncGeneratorType):
-            return driven_by(each)
+            return each
     return None
 
 
@@ -93,7 +93,7 @@ def held_by(outer: Any, frame: Frame, driver: Any) -> Any:
     return Awaited(driver) if frame.via == "await" else driver
 
 
-def restored(frames: list[Frame], handle: Any, standing: Driven | None) -> Any:
+def restored(frames: list[Frame], handle: Any, standing: Any) -> Any:
     """The object restored from `frames`, whose last delegates to `handle`, and led to where it stood."""
     if handle is not None:
         frames[-1].delegate, frames[-1].via = Frame(frames[-1].unit, FINISHED, {}), ""
@@ -106,7 +106,6 @@ def restored(frames: list[Frame], handle: Any, standing: Driven | None) -> Any:
             replaced[id(original)] = (original, made)
     if frames[0].point > NOT_STARTED:
         if standing is not None:
-            standing.standing = True
+            stand(standing)
         prime(made)
-        assert standing is None or not standing.standing, frames[0].function
     return made

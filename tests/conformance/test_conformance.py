@@ -8,6 +8,7 @@ import traceback
 import types
 import warnings
 import weakref
+from importlib.machinery import SourceFileLoader
 
 import pytest
 
@@ -188,7 +189,8 @@ def test_warnings_are_blamed_on_who_drives_a_driver():
 def test_the_import_hook_leaves_lines_and_other_functions_as_they_are(tmp_path, monkeypatch):
     (tmp_path / "hooked_module.py").write_text("def plain():\n    return 1\n\n\ndef gen():\n    yield __name__\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(sys, "meta_path", [conforming.Finder(["hooked_module"]), *sys.meta_path])
+    taken = conforming.Taken(("hooked_module",))
+    monkeypatch.setattr(SourceFileLoader, "get_code", conforming.hook(taken), raising=False)
     monkeypatch.setattr("builtins." + conforming.DECORATOR, renewal.renewing, raising=False)
     import hooked_module
 
