@@ -45,6 +45,7 @@ class Mark:
 
 
 MARKS: weakref.WeakValueDictionary[tuple[int, int], Mark] = weakref.WeakValueDictionary()  # by thread, id of the object
+MARKED: dict[Any, Any] = MARKS.data  # type: ignore[attr-defined]  # whether there are any, without a call
 
 
 def delegated_by(obj: Any) -> Any:
@@ -66,7 +67,7 @@ class Writer:
         """`suspended` for generators: the usual cases first, with few calls (this is the speed of every checkpoint)."""
         layout = LAYOUTS.get(id(obj.gi_code))
         native = obj.gi_frame
-        if layout is None or native is None or MARKS.data or layout.unit.cells_order or obj.gi_running:
+        if layout is None or native is None or MARKED or layout.unit.cells_order or obj.gi_running:
             return self.suspended(obj)
         inner = obj.gi_yieldfrom
         before: State = ()
