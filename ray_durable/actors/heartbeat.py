@@ -1,8 +1,9 @@
 """Heartbeats over sockets of our own: a thread in each host, a thread beside the controller.
 
-A heartbeat is one datagram: the host's name, the number of turns that its loop has made, and whether its raylet lives.
-The listener echoes it, which renews the host's lease. Ray's own calls are no substitute: a loaded node may take
-20 s to answer one, and its health checks need 13 s to call a killed node dead.
+A heartbeat is one datagram: the host's name, the number of turns that its loop has made, whether its raylet lives, and
+when it was sent. The listener echoes it, which renews the host's lease from then on, unless the host was given up.
+Ray's own calls are no substitute: a loaded node may take 20 s to answer one, and its health checks need 13 s to call a
+killed node dead.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from ray_durable.clock import SYSTEM_CLOCK, Clock
 __all__ = ["Beat", "Beater", "Listener"]
 
 SIZE_MAX = 2048
+SENT_AT = 4  # the place in a beat of the time when it was sent, by the sender's monotonic clock
 
 
 @dataclass(slots=True)
@@ -42,6 +44,7 @@ class Listener:
         self.socket.bind((host, 0))
         self.address: tuple[str, int] = self.socket.getsockname()[:2]
         self.beats: dict[str, Beat] = {}
+        self.given_up: set[str] = set()  # hosts that are sealed, or are about to be: their leases are not renewed
         self.fenced = 0  # hosts that said, as their last word, that their log had been sealed
         self.tick = clock.monotonic()
         self.closed = False
@@ -71,7 +74,7 @@ class Listener:
 
     def hear(self, data: bytes, sender: tuple[str, int]) -> None:
         try:
-            token, host, turns, raylet_gone, *fenced = json.loads(data)
+            token, host, turns, raylet_gone, _, *fenced = json.loads(data)
         except (ValueError, TypeError):
             return  # not a beat
         if not hmac.compare_digest(str(token), self.token):
@@ -81,7 +84,8 @@ class Listener:
             return
         known = self.beats.get(host)
         self.beats[host] = Beat(self.tick, turns, raylet_gone)
-        self.socket.sendto(data, sender)
+        if host not in self.given_up:
+            self.socket.sendto(data, sender)
         if raylet_gone and (known is None or not known.raylet_gone) and self.on_news is not None:
             self.on_news()
 
@@ -91,7 +95,8 @@ class Listener:
 
 
 class Beater:
-    """Tells the listener every `period_s` that this host lives; `renewed` is when it was last answered."""
+    """Tells the listener every `period_s` that this host lives; `renewed` is when the last beat that was answered had
+    been sent: the answer may have waited long for a process that stood still."""
 
     def __init__(
         self,
@@ -122,7 +127,8 @@ class Beater:
         self.socket.close()
 
     def say(self, *more: str) -> None:
-        message = json.dumps([self.token, self.host, self.turns(), not self.raylet_is_alive(), *more]).encode()
+        facts = [self.token, self.host, self.turns(), not self.raylet_is_alive(), self.clock.monotonic(), *more]
+        message = json.dumps(facts).encode()
         try:
             self.socket.sendto(message, tuple(self.address))
         except OSError:
@@ -136,8 +142,8 @@ class Beater:
         try:
             while data := self.socket.recv(SIZE_MAX):
                 if self.proof in data:  # the listener's echo: nobody else renews a lease
-                    self.renewed = self.clock.monotonic()
-        except OSError:
+                    self.renewed = max(self.renewed, float(json.loads(data)[SENT_AT]))
+        except (OSError, ValueError, TypeError, LookupError):  # nothing (more) there, or not our beat's echo
             return
 
     def close(self) -> None:

@@ -37,6 +37,7 @@ async def take_over(leader: Leader, record: HostRecord, sign: str, reason: str) 
     leader.dead.add(incarnation)
     began = leader.clock.monotonic()
     record.state = "dead"
+    leader.fleet.listener.given_up.add(incarnation)
     leader.metrics.detections.add(1, sign)
     leader.events.add(
         "detected", host=incarnation, node=record.node, sign=sign, coroutines=leader.ledger.load(incarnation)

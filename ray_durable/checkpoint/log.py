@@ -123,7 +123,8 @@ class Log:
         self.chunks = Chunks(store, writer, nonce=self.nonce, keys=keys, metrics=metrics)
         """Where large buffers go: for `dumps(state, log.chunks)`."""
         self.durable_at = clock.monotonic()
-        """When a commit last became durable, by the clock's `monotonic` (rule 13)."""
+        """When the newest durable commit was begun, by the clock's `monotonic`: then nobody had sealed the log, though
+        a process that was stopped meanwhile may hear of it long after (rule 13)."""
         self.took_s = 0.0
         """How long the last commit took."""
 
@@ -316,12 +317,13 @@ class Log:
     def durable(self, commit: Commit, data: bytes, began: float, release: Callable[..., Any] | None = None) -> None:
         """The segment stands: release what waited for it, and for those before it."""
         commit.stored = len(data)
-        self.durable_at = self.clock.monotonic()
-        self.took_s = self.durable_at - began
+        self.took_s = self.clock.monotonic() - began
         self.metrics.commit_time.observe(self.took_s)
         self.metrics.segment_bytes.add(len(data))
         with self.advanced:
             released = self.progress.finish(commit.number, commit)
+            if released:
+                self.durable_at = max(self.durable_at, began)
             tokens: list[Any] = []
             for each in released:
                 self.bytes_released += each.size

@@ -86,3 +86,26 @@ def test_a_fenced_host_is_counted_and_does_not_count_as_alive(listener):
     until(lambda: listener.fenced == 1)
     assert listener.beats["host-1"].at == heard_at
     host.close()
+
+
+def test_a_host_that_is_given_up_is_not_told_to_go_on(listener):
+    listener.given_up.add("host-1")
+    host = beater(listener)
+    before, honest = (
+        host.renewed,
+        Beater("host-2", listener.address, listener.token, period_s=0.02, turns=lambda: 0, raylet_is_alive=bool),
+    )
+    until(lambda: listener.beats.get("host-1") and honest.renewed > before)
+    time.sleep(0.1)
+    assert host.renewed == before
+    host.close()
+    honest.close()
+
+
+def test_an_answer_that_waited_renews_the_lease_only_from_when_it_was_asked_for(listener):
+    host = beater(listener, period_s=30.0)
+    until(lambda: "host-1" in listener.beats)
+    time.sleep(0.2)
+    host.take_answers()
+    assert time.monotonic() - host.renewed > 0.2
+    host.close()

@@ -8,9 +8,11 @@ import sys
 import time
 import traceback
 
-from tests.simulation.cluster import simulate
+from tests.simulation.cluster import simulate, succession
 from tests.simulation.duel import duel
 from tests.simulation.hoard import hoard
+from tests.simulation.leaders import simulate_leaders
+from tests.simulation.lease import lease
 
 BATCH = 50
 
@@ -19,9 +21,8 @@ def run(first):
     """The first failing seed of a batch with its story, or None."""
     for seed in range(first, first + BATCH):
         try:
-            simulate(seed)
-            duel(seed)
-            hoard(seed)
+            for world in (simulate, succession, duel, hoard, lease, simulate_leaders):
+                world(seed)
         except Exception:
             return seed, traceback.format_exc()
     return None

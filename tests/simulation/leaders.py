@@ -176,7 +176,7 @@ class LocalFleet(Fleet):
         self.on_change, self.on_replaced = self.changed.set, on_replaced
         self.hosts, self.nodes, self.draining, self.lost_nodes, self.tries = {}, {}, {}, set(), {}
         self.tasks, self.loop = set(), world.loop
-        self.listener = types.SimpleNamespace(beats={}, address=None, token="")
+        self.listener = types.SimpleNamespace(beats={}, given_up=set(), address=None, token="")
 
     def on_finished(self, finished):
         self.leader.finished(finished)

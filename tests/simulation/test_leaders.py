@@ -6,12 +6,9 @@ from unittest.mock import patch
 
 import pytest
 
-from ray_durable import runner
-from ray_durable.actors import refs
 from ray_durable.actors.host import Host
 from ray_durable.actors.leader import Leader
 from tests.simulation.leaders import simulate_leaders
-from tests.simulation.objects import WorldObjects
 
 SEEDS = 30
 SEEDS_PER_MUTATION = 60
@@ -43,20 +40,9 @@ forget_what_left.__name__ = "release"
 honest_release = Host.release
 
 
-def leave_it_to_python(obj):
-    """A dropped original is not discarded: what frees it runs its `finally`."""
-
-
-def pickle_as_it_is(ref):
-    """A reference in a frame stays what it is: a name for what its owner holds."""
-    return WorldObjects.find, (ref.key,)
-
-
 BROKEN = {
     "debts of a sealed log are not planned anew": (Leader, "plan_again", leave_debts),
     "a release whose answer was lost is forgotten": (Host, "release", forget_what_left),
-    "rule 14: a dropped original is not discarded": (runner, "discard", leave_it_to_python),
-    "rule 17: a reference is captured unresolved": (refs, "reduce_ref", pickle_as_it_is),
 }
 
 

@@ -4,13 +4,16 @@ from collections import Counter
 
 import pytest
 
-from tests.simulation.cluster import simulate
+from tests.simulation.cluster import simulate, succession
 from tests.simulation.duel import duel
 from tests.simulation.hoard import hoard
+from tests.simulation.lease import lease
 
-CLUSTERS = 1000
-DUELS = 900
-HOARDS = 400
+CLUSTERS = 650
+SUCCESSIONS = 150
+DUELS = 700
+HOARDS = 300
+LEASES = 300
 PARTS = 5
 MUST_MEET = {
     "compacted",
@@ -46,7 +49,9 @@ def run(world, seed):
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize(
-    ("world", "seeds"), [(simulate, CLUSTERS), (duel, DUELS), (hoard, HOARDS)], ids=["clusters", "duels", "hoards"]
+    ("world", "seeds"),
+    [(simulate, CLUSTERS), (succession, SUCCESSIONS), (duel, DUELS), (hoard, HOARDS), (lease, LEASES)],
+    ids=["clusters", "successions", "duels", "hoards", "leases"],
 )
 def test_every_promise_holds_in_every_world(world, seeds, part, request):
     one = request.config.getoption("--seed", None)
