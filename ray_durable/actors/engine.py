@@ -23,13 +23,14 @@ from ray_durable.actors.hosted import Answered, Hosted, Leaving
 from ray_durable.actors.mailbox import Message
 from ray_durable.actors.outcomes import ENDINGS, Ending, Finished, pack_outcome
 from ray_durable.actors.runqueue import Timers, Wakeup
-from ray_durable.actors.tally import TIMED_ONE_OF, Tally
+from ray_durable.actors.saving import Together, save, save_together
+from ray_durable.actors.tally import Tally
 from ray_durable.actors.transfer import Transfer
 from ray_durable.checkpoint.record import Codec, Kind
 from ray_durable.checkpoint.references import find_references
 from ray_durable.clock import SYSTEM_CLOCK, Clock
 from ray_durable.compiler.discard import discard
-from ray_durable.operations import PAUSE, Emit, Request
+from ray_durable.operations import PAUSE, Request
 from ray_durable.runner import Branch, Coroutine, Outcome
 
 __all__ = ["Engine"]
@@ -61,6 +62,7 @@ class Engine:
         self.coroutines: dict[str, Hosted] = {}
         self.departed: OrderedDict[str, tuple[int, float]] = OrderedDict()  # epoch of what was here, and until when
         self.ready: deque[Wakeup] = deque()
+        self.unsaved: dict[Coroutine, list[Branch]] = {}  # branches that have stepped in this turn, and have sisters
         self.timers = Timers(loop, clock)
         self.scheduled = False
         self.paused = False
@@ -102,6 +104,8 @@ class Engine:
                 except Exception as error:
                     self.fail(branch, error)
             self.tally.turn_begins(began, waiting, count)
+        if self.unsaved:
+            save_together(self)
         self.tally.turn_ends(began)
         self.before_commit()
         self.log.commit(idle=not self.ready)
@@ -140,7 +144,7 @@ class Engine:
         if coroutine.host is None:
             return  # it was let go while an asyncio task still drove it
         if outcome is Outcome.SUSPENDED:
-            self.save(branch)
+            save(self, branch)
         elif outcome is Outcome.FOREIGN:
             pass  # it waits elsewhere, but may have started or stirred others
         elif branch.number:
@@ -156,38 +160,6 @@ class Engine:
         if not self.scheduled:
             self.schedule()
 
-    def save(self, branch: Branch) -> None:
-        """Gather a checkpoint; the branch's request is carried out once it is durable."""
-        coroutine = branch.coroutine
-        hosted: Hosted = coroutine.host
-        item = None
-        before = branch.at, branch.derived
-        branch.at, branch.derived = coroutine.seq + 1, 0
-        try:
-            if type(branch.request) is Emit:
-                item = hosted.emit(branch)
-            if coroutine.seq % TIMED_ONE_OF:
-                state = hosted.state(self.log.chunks)
-            else:
-                state = self.tally.timed(lambda: hosted.state(self.log.chunks))
-        except Exception as refusal:  # CannotSaveError, or what a user's own reducer raises: either way at this yield
-            if item is not None:
-                hosted.items.pop()
-                hosted.marks.emitted -= 1
-            branch.at, branch.derived = before
-            self.tally.cannot_save(hosted.header.function)
-            self.wake(branch, None, refusal)
-            return
-        coroutine.seq += 1
-        marks = b"" if hosted.plain else hosted.marks.pack()
-        if item is not None:
-            self.tally.items += 1
-            self.log.append(coroutine.id, hosted.epoch, item[0], Kind.ITEM, item[1])
-        if hosted.last is not None:
-            hosted.saved(state)
-        self.tally.turn[hosted.header.function].append(len(state))
-        self.log.append(coroutine.id, hosted.epoch, coroutine.seq, Kind.CHECKPOINT, state, branch, marks, hosted.codec)
-
     def on_durable(self, tokens: list[Any]) -> None:
         """One commit is durable: everything that waited for it goes on, in order."""
         if self.stopped:
@@ -198,6 +170,8 @@ class Engine:
             try:
                 if type(token) is Branch:
                     arrange(token)
+                elif type(token) is Together:
+                    self.arrange_all(token)
                 else:
                     others += 1
                     if token is not None:
@@ -234,6 +208,14 @@ class Engine:
             self.wake(branch, request.value, request.error)
         else:
             self.arrangers[type(request)](self, branch, request)
+
+    def arrange_all(self, branches: Together) -> None:
+        """Carry out what branches ask for that share a checkpoint."""
+        for branch in branches:
+            try:
+                self.arrange(branch)
+            except Exception as error:
+                self.fail(branch, error)
 
     def wake(self, branch: Branch, value: Any, error: BaseException | None = None) -> None:
         """The branch has its answer: run it in a coming turn."""
@@ -376,4 +358,5 @@ class Engine:
         """Run and release nothing more, for good."""
         self.stopped = True
         self.ready.clear()
+        self.unsaved.clear()
         self.timers.stop()

@@ -194,6 +194,17 @@ class Hosted:
             coroutine.calls = dealing.met  # the frames have forgotten the others
         return data
 
+    def reason_against(self, branch: Branch) -> Exception | None:
+        """Why this branch cannot be saved, taken by itself; None if it can."""
+        dealing.coroutine = self.coroutine
+        try:
+            dumps((branch.root, branch.request), by_key=True)
+        except Exception as refusal:
+            return refusal
+        finally:
+            dealing.coroutine = None
+        return None
+
     def besides(self) -> tuple[Any, ...]:
         """What a state holds besides the branches."""
         letters = None if self.mailbox is None else self.mailbox.encode()

@@ -9,6 +9,7 @@ import asyncio
 
 import pytest
 
+from ray_durable.actors.saving import Together
 from ray_durable.checkpoint.stores import open_store
 from ray_durable.compiler import durable
 from ray_durable.runner import Branch
@@ -78,13 +79,13 @@ class Holding:
 
     def on_durable(self, tokens):
         self.last = asyncio.get_running_loop().time()
-        count = sum(type(token) is Branch for token in tokens)
+        count = sum(isinstance(token, Branch | Together) for token in tokens)
         if count and self.free:
             self.free -= 1
             self.ordinary(tokens)
             return
         self.held += count
-        self.ordinary([token for token in tokens if type(token) is not Branch])
+        self.ordinary([token for token in tokens if not isinstance(token, Branch | Together)])
 
     def is_still(self) -> bool:
         return self.held > 0 and asyncio.get_running_loop().time() - self.last > 0.04
