@@ -45,7 +45,7 @@ from ray_durable.metrics import Metrics
 __all__ = ["Host"]
 
 REPORT_EVERY_S = 1.0
-SWITCH_INTERVAL_S = 0.001  # Python's 5 ms makes a commit beside a busy loop last 30; half of this costs it a tenth
+SWITCH_INTERVAL_S = 0.001  # with Python's 5 ms a commit waits long beside a busy loop; half of this costs a tenth
 COMMIT_HERE_BELOW_S = 0.002
 LEASE_CHECKS_PER_LEASE = 20
 

@@ -179,10 +179,8 @@ def from_body(name: str, footer: Footer, body: memoryview, size: int) -> Segment
         batch = read_batch(footer, pa.py_buffer(body))
         batch.validate(full=True)
         columns = dict(zip(batch.schema.names, batch.columns, strict=True))
-        if any(column.null_count for column in batch.columns):
-            raise DamagedError("read", name, "it holds records of no known kind", 0)
-        kinds = numbers_of(columns["kind"])
-        if not KINDS.issuperset(kinds):
+        kinds = [] if any(column.null_count for column in batch.columns) else numbers_of(columns["kind"])
+        if len(kinds) != len(batch) or not KINDS.issuperset(kinds):
             raise DamagedError("read", name, "it holds records of no known kind", 0)
         return Segment(
             name,
@@ -206,7 +204,7 @@ ARRAY_TYPES = {pa.int64(): "q", pa.uint32(): "I", pa.uint8(): "B"}
 
 
 def numbers_of(column: Any) -> list[int]:
-    """A validated column of numbers without nulls; `to_pylist` takes ten times as long."""
+    """A validated column of numbers without nulls, quicker than its `to_pylist`."""
     if not len(column):
         return []
     width = column.type.bit_width // 8
