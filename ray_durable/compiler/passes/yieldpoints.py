@@ -186,7 +186,8 @@ class Liveness:
                 return self.loop(statement, live, self.read(statement.test))
             case ast.With():
                 kept = self.read(statement)
-                inside = self.block_within(statement.body, live | kept, self.escape[-1] | kept)
+                escape = self.escape[-1] | kept | live  # what is raised inside may be suppressed
+                inside = self.block_within(statement.body, live | kept, escape)
                 return kept | (inside - self.stored(statement.items[0].optional_vars))
             case ast.Try() | ast.TryStar():
                 return self.attempt(statement, live)
