@@ -90,6 +90,7 @@ def twin_of_nested(function: FunctionType) -> Callback:
 
 
 NESTED_TWINS: dict[int, tuple[CodeType, Unit]] = {}  # by id of the native code, which is kept alive here
+BOUND = frozenset({MethodType, type([].append), type("".__str__)})
 BUILTIN_KINDS = frozenset({type(len), type(str.join), type("".__str__), type})
 
 
@@ -108,7 +109,7 @@ def remembered(receiver: Any, name: str, found: Any, twin: Callback | None) -> t
     if twin is not None:
         return None, None, twin
     kind = type(receiver)
-    if getattr(found, "__self__", None) is receiver and kind is not ModuleType:
+    if type(found) in BOUND and found.__self__ is receiver and kind is not ModuleType:
         own = getattr(kind, name, None)
         if type(found) is not MethodType or found.__func__ is own:
             return kind, None, None  # a method of the type: the same for all of its instances
@@ -212,10 +213,14 @@ def delegate(source: Any) -> Any:
 
 def manager(source: Any) -> Any:
     """The manager of a `with`: the generator inside one of `contextlib` is adopted."""
-    generator = getattr(source, "gen", None)
-    if generator is not None and type(source).__module__ == "contextlib":
+    if (generator := generator_of(source)) is not None:
         source.gen = delegate(generator)
     return source
+
+
+def generator_of(manager: Any) -> Any:
+    """The generator of a `contextlib` manager; None for other values, whose own `__getattr__` is not asked."""
+    return getattr(manager, "gen", None) if type(manager).__module__ == "contextlib" else None
 
 
 def adopt(suspended: Any) -> Any:

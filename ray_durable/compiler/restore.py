@@ -6,7 +6,7 @@ from types import AsyncGeneratorType, CellType, CoroutineType, FunctionType, Gen
 from typing import Any
 
 from ray_durable.compiler.frame import FINISHED, NOT_STARTED, UNBOUND, EvaluateAgain, ForeignIterator, Frame
-from ray_durable.compiler.replacements import Awaited
+from ray_durable.compiler.replacements import Awaited, generator_of
 from ray_durable.compiler.support import closing, forward_iterator
 from ray_durable.compiler.unit import Unit
 from ray_durable.errors import RestoreError
@@ -98,7 +98,7 @@ def check(frame: Frame) -> None:
 
 def replace_all(values: list[Any], renewed: Renewed) -> list[Any]:
     for value in values:
-        held = getattr(value, "gen", None)  # the generator of a `contextlib` manager
+        held = generator_of(value)
         if held is not None and id(held) in renewed and renewed[id(held)][0] is held:
             value.gen = renewed[id(held)][1]
     return [renewed[id(value)][1] if id(value) in renewed else value for value in values]

@@ -66,10 +66,13 @@ def renewed(suspended: Any) -> Any:
 
 
 def captured(suspended: Any) -> tuple[list[Any], list[Frame], Any]:
-    """`suspended` and what it delegates to down to the first driver, their frames, and that driver if there is one."""
+    """`suspended` and what it delegates to, their frames, and the first object on the way that stays the same one, if
+    there is one: a driver, or an async generator, which an attribute somewhere may hold as well."""
     originals: list[Any] = []
     frames: list[Frame] = []
     while suspended is not None and not is_driver(suspended):
+        if originals and isinstance(suspended, types.AsyncGeneratorType):
+            break
         originals.append(suspended)
         frame, suspended = one(suspended)
         if frames:

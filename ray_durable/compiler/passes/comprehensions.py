@@ -34,7 +34,8 @@ def inlined(node: Comprehension, result: str, context: Context) -> list[ast.stmt
         case ast.ListComp():
             empty, method, elements = ast.List([], ast.Load()), "append", [node.elt]
         case ast.SetComp():
-            empty, method, elements = located(ast.Call(load("set"), [], []), node), "add", [node.elt]
+            nothing = ast.Starred(ast.Tuple([], ast.Load()), ast.Load())  # `set` may be a name of the user's
+            empty, method, elements = located(ast.Set([nothing]), node), "add", [node.elt]
         case ast.DictComp():
             empty, method, elements = ast.Dict([], []), "", [node.key, node.value]
     holders = [context.names.fresh("item") for _ in elements]
