@@ -4,6 +4,7 @@
 
 Thread CPU time, medians over interleaved pairs. `*_ratio`: durable time by plain time. `dumps_us`, `loads_next_us`:
 a suspended generator with 8 small locals; `*_10_*`: 10 generators deep. `compile_ms`: a function of 100 lines.
+`back_edge_ratio`: a tight numeric loop under `checkpoint_every`.
 `dispatch_*`: the same of dispatch-py, in the same run, where it can be installed (into a temporary directory).
 """
 
@@ -103,6 +104,26 @@ def running() -> dict[str, float]:
     return found
 
 
+def looping() -> dict[str, float]:
+    """What `checkpoint_every` costs tight loops that never yield, while no checkpoint is due: the dearer of a `for` and
+    a `while` loop."""
+    import compiler_programs as programs
+
+    from ray_durable.compiler import twin_of
+
+    found: list[float] = []
+    for name in ("numeric", "counting"):
+        twin, native = twin_of(getattr(programs, name), back_edges=True), programs.PLAIN[name]
+        assert twin is not None
+        found.append(
+            ratio(
+                lambda twin=twin: exhausted(twin(STEPS * 5)),  # type: ignore[misc]
+                lambda native=native: lambda: native(STEPS * 5),  # type: ignore[misc]
+            )
+        )
+    return {"back_edge_ratio": max(found)}
+
+
 def pickling() -> dict[str, float]:
     """Sizes and times of pickles."""
     import compiler_programs as programs
@@ -190,7 +211,7 @@ def main() -> None:
     sys.path.insert(0, str(Path(__file__).parent))
     found: dict[str, Any] = {"python": sys.version.split()[0], **running(), **pickling()}
     if os.environ.get("BENCHMARK_PEER") != "dispatch":
-        found |= compiling()
+        found |= {**looping(), **compiling()}
     if not options.no_peer:
         found |= peer()
     found = {name: round(value, 3) if isinstance(value, float) else value for name, value in found.items()}

@@ -33,6 +33,24 @@ def small_loop(n: int) -> Iterator[int]:
 
 
 @program
+def numeric(n: int) -> float:
+    total, sign = 0.0, 1.0
+    for i in range(n):
+        total += sign / (2 * i + 1)
+        sign = -sign
+    return total
+
+
+@program
+def counting(n: int) -> int:
+    total = i = 0
+    while i < n:
+        total += i * i
+        i += 1
+    return total
+
+
+@program
 def ten_yield_from(depth: int, n: int, this: Any) -> Steps:
     if depth:
         return (yield from this(depth - 1, n, this))

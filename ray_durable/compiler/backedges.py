@@ -1,18 +1,57 @@
 """Back-edges: how a long computation that never yields can be captured at the end of a pass of one of its loops.
 
-A twin made with `back_edges=True` tests one list for emptiness per pass. When a timer of the layer above has called
-`back_edges_due()`, the loop that tests it next suspends with the request registered by `suspend_at_back_edges`.
+A twin made with `back_edges=True` has its loops in a `try` of their own. When a timer of the layer above has called
+`back_edges_due()`, the loop that ends a pass next is left by a private exception and suspends, with the request
+registered by `suspend_at_back_edges`; its iterator is in a local, with which it goes on.
+
+From Python 3.12 on the exception comes from `sys.monitoring`: a body is watched only while a checkpoint is due, so that
+a loop costs nothing meanwhile. Elsewhere (or where other tools hold all of its ids) each pass tests one attribute.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import sys
+from collections.abc import Callable, Iterable
+from threading import get_ident
+from types import CodeType
+from typing import Any, NamedTuple
 
 from ray_durable.compiler.replacements import Awaited
 
-DUE: list[bool] = []  # not empty: the next back-edge suspends. A constant of the compiled code, hence never replaced
 REQUEST: list[Callable[[], Any]] = []
+
+
+class Due:
+    """Whether the next back-edge suspends. A constant of the compiled code, hence never replaced."""
+
+    __slots__ = ("on",)
+
+    def __init__(self) -> None:
+        self.on = False
+
+
+class BackEdge(BaseException):
+    """Leaves a loop that is to suspend; caught right around it, so nobody else meets it."""
+
+
+DUE = Due()
+
+
+Place = tuple[int | None, ...]
+
+
+class Head(NamedTuple):
+    """The places of a loop in the source, as first line and column, last line and column: the statement, and the
+    iterable of a `for` or the test of a `while`."""
+
+    is_for: bool
+    statement: Place
+    header: Place
+
+
+Places = frozenset[int]  # offsets of instructions
+WATCHED: dict[CodeType, tuple[Places, Places]] = {}  # of each compiled body: the back-edges, and where they lead to
+JUMPED: dict[int, CodeType] = {}  # by thread, in which body it is right on its way along a back-edge
 
 
 def suspend_at_back_edges(twin: Callable[[], Any]) -> None:
@@ -25,15 +64,114 @@ def suspend_at_back_edges(twin: Callable[[], Any]) -> None:
 
 def back_edges_due() -> None:
     """Let the next back-edge suspend, whichever coroutine of this process reaches it. May be called from any thread."""
-    DUE[:] = [True]
+    DUE.on = True
+    listen(True)
 
 
 def back_edge() -> Any:
     """The delegate of a loop that suspends."""
-    DUE.clear()
+    DUE.on = False
+    listen(False)
     return REQUEST[0]() if REQUEST else ()
 
 
 def back_edge_async() -> Any:
     """The same, to be awaited."""
     return Awaited(iter(back_edge()))
+
+
+# ---- watching jumps --------------------------------------------------------------------------------------------------
+
+if sys.version_info >= (3, 12):
+    monitoring = sys.monitoring
+
+    def tool() -> int | None:
+        """An id for `sys.monitoring`; None when others hold those that are nobody's by convention."""
+        for number in (4, 3):
+            if monitoring.get_tool(number) is None:
+                monitoring.use_tool_id(number, "ray_durable")
+                monitoring.register_callback(number, monitoring.events.INSTRUCTION, reached)
+                return number
+        return None
+
+    def reached(code: CodeType, offset: int) -> Any:
+        """Called before an instruction of a watched body while a checkpoint is due.
+
+        A back-edge itself need not lie inside the `try` (the compiler puts some jumps outside), and what JUMP events
+        raise is not caught there at all; the instruction that it leads to does lie inside."""
+        edges, heads = WATCHED[code]
+        if offset in heads:
+            if JUMPED.pop(get_ident(), None) is code and DUE.on:
+                raise BackEdge
+        elif offset not in edges:
+            return monitoring.DISABLE
+        if offset in edges and DUE.on:
+            JUMPED[get_ident()] = code
+        return None
+
+    TOOL = tool() if sys.version_info < (3, 14) else None  # only where `back_edges_of` is known to read the bytecode
+
+    def listen(on: bool) -> None:
+        if TOOL is not None:
+            events = monitoring.events.INSTRUCTION if on else monitoring.events.NO_EVENTS
+            for code in list(WATCHED):
+                monitoring.set_local_events(TOOL, code, events)
+
+else:
+    TOOL = None
+
+    def listen(on: bool) -> None:
+        """Nothing listens: each pass tests."""
+
+
+def watch(code: CodeType, heads: Iterable[Head]) -> None:
+    """Let the loops of a compiled body that begin at `heads` suspend at their back-edges."""
+    if TOOL is None:
+        return
+    found = back_edges_of(code, frozenset(heads))
+    if found[0]:
+        WATCHED[code] = found
+        if DUE.on:
+            listen(True)
+
+
+def back_edges_of(code: CodeType, heads: frozenset[Head]) -> tuple[Places, Places]:
+    """The back-edges of those loops in the bytecode, and where they lead to."""
+    import dis
+
+    edges: set[int] = set()
+    targets: set[int] = set()
+    instructions = list(dis.get_instructions(code))
+    places = {each.offset: index for index, each in enumerate(instructions)}
+    for index, each in enumerate(instructions):
+        if each.opname == "JUMP_BACKWARD":
+            target = extended(instructions, places[each.argval])
+            if any(is_back_edge(each, target[-1], head) for head in heads):
+                while index and instructions[index - 1].opname == "EXTENDED_ARG":
+                    index -= 1
+                edges.update(part.offset for part in extended(instructions, index))
+                targets.update(part.offset for part in target)
+    return frozenset(edges), frozenset(targets)
+
+
+def extended(instructions: list[Any], index: int) -> list[Any]:
+    """An instruction, with the prefixes for its argument that come first."""
+    last = index
+    while instructions[last].opname == "EXTENDED_ARG":
+        last += 1
+    return instructions[index : last + 1]
+
+
+def is_back_edge(jump: Any, target: Any, head: Head) -> bool:
+    """Whether a jump begins the next pass of that loop: a `for` asks for its next item, for which 3.12 has the place of
+    the statement; a `while` begins to evaluate its test, in which only comprehensions are loops too."""
+    to = place_of(target)
+    if head.is_for:
+        return target.opname == "FOR_ITER" and to in (head.statement, head.header)
+    again = place_of(jump) == head.statement  # after the loop was left for a checkpoint
+    return not again and target.opname != "FOR_ITER" and head.header[:2] <= to[:2] and to[2:] <= head.header[2:]
+
+
+def place_of(instruction: Any) -> Any:
+    at = instruction.positions
+    return at.lineno, at.col_offset, at.end_lineno, at.end_col_offset

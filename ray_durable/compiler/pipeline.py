@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from types import CodeType, FunctionType
 
+from ray_durable.compiler.backedges import watch
 from ray_durable.compiler.passes import emit
 from ray_durable.compiler.passes.branches import branches
 from ray_durable.compiler.passes.build import child_blocks, constant, helper, if_, load, located
@@ -106,6 +107,8 @@ def build(source: Source, mode: Mode) -> Unit:
     root = units[()]
     root.code = emit_fresh(body, source, found)
     register(root.code, root)
+    if mode == "looping":
+        watch(root.code, body.context.loops)
     root.nested = tuple(unit for path, unit in units.items() if path)
     return root
 
@@ -290,7 +293,10 @@ def emit_resume(body: Body, units: dict[tuple[int, ...], Unit]) -> CodeType:
     context, unit = body.context, units[body.path]
     cells = cell_names(context)
     definition = resume_definition(body, unit)
-    return emit.code_of(definition, cells, unit.source, body.qualname, lambda path, code: register(code, units[path]))
+    code = emit.code_of(definition, cells, unit.source, body.qualname, lambda path, code: register(code, units[path]))
+    if context.back_edges:
+        watch(code, context.loops)
+    return code
 
 
 def resume_definition(body: Body, unit: Unit) -> Definition:

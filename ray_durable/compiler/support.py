@@ -8,7 +8,7 @@ from functools import partial
 from types import AsyncGeneratorType, CoroutineType, GeneratorType, TracebackType
 from typing import Any
 
-from ray_durable.compiler.backedges import DUE, back_edge, back_edge_async
+from ray_durable.compiler.backedges import DUE, BackEdge, back_edge, back_edge_async
 from ray_durable.compiler.frame import UNBOUND
 from ray_durable.compiler.iterators import loop_iter
 from ray_durable.compiler.passes.names import is_ours
@@ -215,6 +215,7 @@ def users(variables: Any, prefix: str) -> Any:
 
 HELPERS: dict[str, Callable[..., Any] | Any] = {
     "AssertionError": AssertionError,
+    "BackEdge": BackEdge,
     "BaseException": BaseException,
     "StopAsyncIteration": StopAsyncIteration,
     "UNBOUND": UNBOUND,

@@ -12,7 +12,7 @@ import collections
 import contextlib
 import itertools
 
-from ray_durable.compiler import durable
+from ray_durable.compiler import back_edges_due, durable, suspend_at_back_edges, twin_of
 
 PROGRAMS = {}
 
@@ -424,3 +424,33 @@ def classes_made_inside():
     for i in range(2):
         yield made.times(i)
     return isinstance(made, Local)
+
+
+@program
+def back_edges():
+    suspend_at_back_edges(always_due)
+    back_edges_due()
+    return twin_of(never_yields, back_edges=True)(6)
+
+
+@durable
+def always_due():
+    got = yield "edge"
+    back_edges_due()
+    return got
+
+
+@durable
+def never_yields(n):
+    total = 0
+    for i in range(n):
+        if i == 3:
+            continue
+        while total < i * i:
+            total += i
+        else:
+            total -= 1
+    while True:
+        total += 1
+        if total % 5 == 0:
+            return total

@@ -10,12 +10,20 @@ from pathlib import Path
 import pytest
 
 from ray_durable.compiler import discard, references
+from ray_durable.compiler.backedges import DUE, REQUEST
 from tests.compiler import interpreters
 from tests.compiler import pickled_programs as programs
 
 CROSSING = Path(__file__).with_name("crossing.py")
 DUMPS = {"pickle": pickle.dumps, "references": references.dumps}
 ONLY_OURS = {"closures_share_cells", "classes_made_inside"}  # closures in a list: beyond the reach of plain pickle
+
+
+@pytest.fixture(autouse=True)
+def back_edges_of_this_module():
+    before = list(REQUEST)
+    yield
+    REQUEST[:], DUE.on = before, False
 
 
 @pytest.mark.parametrize("name", programs.PROGRAMS)

@@ -1,53 +1,149 @@
 """Back-edges as yield points, in functions that asked for them.
 
-Goal    each pass of a loop ends with a test of one flag, and suspends when it is set.
-Keeps   `else`, `break`, `continue`.        Leaves   comprehensions, and functions that did not ask.
+Goal    a loop that is due to suspend is left by `BackEdge`, and entered again with the iterator that it had.
+Keeps   `else`, `break`, `continue`; the loop itself, which runs as fast as natively where jumps are monitored.
+Leaves  comprehensions, and functions that did not ask.
 
-    while T: B    =>    while T:
-                            B                           (and before each `continue`)
-                            if _due: yield from back_edge()
+    for T in X: B     =>    _it1 = loop_iter(X)
+    else: E                 _done1 = False
+                            while True:
+                                try:
+                                    for T in _it1:
+                                        B
+                                        if _due.on: raise BackEdge()     only where nothing monitors jumps; also before
+                                    else: _done1 = True                  each `continue`
+                                    break
+                                except BackEdge: pass
+                                yield from back_edge()
+                            if _done1: E
+
+Before a `continue` in a `try` or `with`, which would meet the exception: if _due.on: yield from back_edge().
 """
 
 from __future__ import annotations
 
 import ast
 
-from ray_durable.compiler.passes.build import Suspend, assign, call, child_blocks, clear, helper, if_, load, located
-from ray_durable.compiler.passes.yieldpoints import Context
+from ray_durable.compiler import backedges
+from ray_durable.compiler.passes.branches import has_genexp
+from ray_durable.compiler.passes.build import (
+    Suspend,
+    assign,
+    call,
+    child_blocks,
+    clear,
+    constant,
+    helper,
+    if_,
+    load,
+    located,
+    not_,
+    try_,
+    while_true,
+)
+from ray_durable.compiler.passes.loops import named
+from ray_durable.compiler.passes.yieldpoints import Context, suspends
 
 
 def edges(statement: ast.stmt, context: Context) -> list[ast.stmt] | None:
     """What takes the place of `statement`; None for it itself."""
-    # `edged`: has its test already, or is a loop that a pass made of one that has
+    # `edged`: has its `try` already, or is a loop that a pass made of one that has
     if not context.back_edges or not isinstance(statement, ast.For | ast.While) or hasattr(statement, "edged"):
         return None
-    statement.edged = True  # type: ignore[union-attr]
-    before_continue(statement.body, context)
-    statement.body = [*statement.body, edge(statement.body[-1], context)]
-    return [statement]
+    node = statement
+    # what is called in a test is evaluated in statements of its own, which may hold loops
+    tested = backedges.TOOL is None or (isinstance(node, ast.While) and suspends(node.test, context))
+    before_continue(node.body, context, tested)
+    if tested:
+        node.body = [*node.body, leave(node.body[-1], context)]
+    else:
+        context.loops.append(head(node))
+    done = context.names.fresh("done") if node.orelse else None
+    over: list[ast.stmt] = [located(assign(done, constant(True)), node)] if done else []
+    otherwise, node.orelse = node.orelse, []
+    if isinstance(node, ast.For):
+        before, loop, after = for_(node, over, context)
+    else:
+        before, loop, after = while_(node, over, context, tested)
+    caught = located(ast.ExceptHandler(helper("BackEdge"), None, [ast.Pass()]), node)
+    attempt = located(try_([loop, located(ast.Break(), node)], [caught]), node)
+    found = [*before, located(while_true([attempt, suspended(node, context)]), node), *after]
+    if done is None:
+        return found
+    first = located(assign(done, constant(False)), node)
+    return [first, *found, located(if_(load(done), otherwise), node)]
 
 
-def edge(at: ast.stmt, context: Context) -> ast.stmt:
-    kind, function = ("await", "back_edge_async") if context.is_async else ("from", "back_edge")
-    suspend = Suspend("await" if kind == "await" else "from", located(call(function), at))
-    return located(if_(load(context.names.due), [located(suspend, at)]), at)
+def head(node: ast.For | ast.While) -> backedges.Head:
+    header = node.iter if isinstance(node, ast.For) else node.test
+    return backedges.Head(isinstance(node, ast.For), place(node), place(header))
+
+
+def place(node: ast.stmt | ast.expr) -> tuple[int, int, int, int]:
+    return node.lineno, node.col_offset, node.end_lineno or node.lineno, node.end_col_offset or node.col_offset
+
+
+Parts = tuple[list[ast.stmt], ast.stmt, list[ast.stmt]]  # what comes before, the loop itself, what comes after
+
+
+def for_(node: ast.For, over: list[ast.stmt], context: Context) -> Parts:
+    first, loop, *after = named(node, context)
+    assert isinstance(loop, ast.For)
+    loop.iter, loop.orelse = located(load(loop.iter.id), node.iter), over  # type: ignore[attr-defined]
+    return [first], loop, after
+
+
+def while_(node: ast.While, over: list[ast.stmt], context: Context, tested: bool) -> Parts:
+    # while T: B    =>    while True:                  jumps back to before the test, which is made once a pass
+    #                         if not T: break
+    #                         B
+    if tested and (suspends(node.test, context) or not has_genexp(node.test, context)):
+        node.edged, node.orelse = True, over  # type: ignore[attr-defined]
+        return [], node, []
+    if isinstance(node.test, ast.Constant) and node.test.value:
+        # while True: B    =>    while True: _due = None; B             a place to jump to that nothing else jumps to
+        first = located(clear([context.names.due])[0], node.test)
+    else:
+        first = located(if_(located(not_(node.test), node.test), [*over, located(ast.Break(), node)]), node.test)
+    loop = located(while_true([first, *node.body]), node)
+    loop.end_lineno, loop.end_col_offset = node.lineno, node.col_offset  # other than that of the loop around the `try`
+    return [], loop, []
+
+
+def leave(at: ast.stmt, context: Context) -> ast.stmt:
+    # if _due.on: raise BackEdge()
+    return located(if_(due(context), [located(ast.Raise(call("BackEdge")), at)]), at)
+
+
+def due(context: Context) -> ast.expr:
+    return ast.Attribute(load(context.names.due) if backedges.TOOL is None else helper("due"), "on", ast.Load())
+
+
+def suspended(at: ast.stmt, context: Context) -> ast.stmt:
+    if context.is_async:
+        return located(Suspend("await", located(call("back_edge_async"), at)), at)
+    return located(Suspend("from", located(call("back_edge"), at)), at)
 
 
 def flag(context: Context) -> list[ast.stmt]:
-    # _due = DUE          a local is the cheapest to test; never part of a frame
+    # _due = due          where each pass tests it: CPython 3.11 loads a local together with what is stored before it
     # _site1 = … = None   what call sites remember (`calls`)
-    due = [assign(context.names.due, helper("due"))] if context.back_edges else []
-    return [*due, *clear(context.names.sites)]
+    tested = context.back_edges and backedges.TOOL is None
+    return [*([assign(context.names.due, helper("due"))] if tested else []), *clear(context.names.sites)]
 
 
-def before_continue(body: list[ast.stmt], context: Context) -> None:
-    """Put the test before each `continue` of this loop, in place."""
+def before_continue(body: list[ast.stmt], context: Context, tested: bool, guarded: bool = False) -> None:
+    """Put the test before each `continue` of this loop, in place. `guarded`: it stands in a `try` or `with`."""
     for index in reversed(range(len(body))):
         statement = body[index]
         if isinstance(statement, ast.Continue):
-            body.insert(index, edge(statement, context))
+            if guarded:
+                body.insert(index, located(if_(due(context), [suspended(statement, context)]), statement))
+            elif tested:
+                body.insert(index, leave(statement, context))
         elif isinstance(statement, ast.For | ast.AsyncFor | ast.While):
-            before_continue(statement.orelse, context)
+            before_continue(statement.orelse, context, tested, guarded)
         else:
+            deeper = guarded or not isinstance(statement, ast.If | ast.Match)
             for owner, name in child_blocks(statement):
-                before_continue(getattr(owner, name), context)
+                before_continue(getattr(owner, name), context, tested, deeper)

@@ -246,10 +246,10 @@ class Resume:
         items = ast.For(store(item), located(load(chunk), iterator), body, [located(ast.Continue(), node)])
         gone = [located(each, node) for each in clear([chunk, item])]
         orelse = [*gone, *self.block(node.orelse)] if node.orelse else []
-        chunks = ast.For(
-            store(chunk), located(passes, iterator), [located(items, node), located(ast.Break(), node)], orelse
-        )
-        return [located(chunks, node), *gone]
+        chunks = ast.For(store(chunk), passes, [located(items, node), located(ast.Break(), node)], orelse)
+        located(chunks, node)
+        chunks.end_lineno, chunks.end_col_offset = node.lineno, node.col_offset  # `backedges` takes `items` alone
+        return [chunks, *gone]
 
     def keeps(self, node: ast.For) -> bool:
         """Whether the target itself holds an item for the whole pass, so that it lives no longer by `_item1`."""

@@ -10,6 +10,7 @@ import ast
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from ray_durable.compiler.backedges import Head
 from ray_durable.compiler.passes.build import Suspend, child_blocks
 from ray_durable.compiler.passes.names import Names
 from ray_durable.compiler.passes.scopes import Scope, defaults
@@ -29,6 +30,7 @@ class Context:
     may_suspend: Callable[[ast.Call], bool]
     back_edges: bool = False
     points: list[YieldPoint] = field(default_factory=list)
+    loops: list[Head] = field(default_factory=list)  # those that can be left at their back-edges
 
     @property
     def is_async(self) -> bool:

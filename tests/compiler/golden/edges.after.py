@@ -1,15 +1,40 @@
 def edges(n):
     total = 0
-    while total < n:
-        if total % 2:
-            if _due:
-                yield from back_edge()
-            continue
+    while True:
+        try:
+            while total < n:
+                if total % 2:
+                    if _due.on:
+                        raise BackEdge()
+                    continue
+                try:
+                    total += 1
+                    if _due.on:
+                        yield from back_edge()
+                    continue
+                finally:
+                    total += 1
+                if _due.on:
+                    raise BackEdge()
+            break
+        except BackEdge:
+            pass
+        yield from back_edge()
+    _done1 = False
+    _it1 = loop_iter(range(n))
+    while True:
+        try:
+            for k in _it1:
+                total += k
+                if _due.on:
+                    raise BackEdge()
+            else:
+                _done1 = True
+            break
+        except BackEdge:
+            pass
+        yield from back_edge()
+    _it1 = None
+    if _done1:
         total += 1
-        if _due:
-            yield from back_edge()
-    for k in range(n):
-        total += k
-        if _due:
-            yield from back_edge()
     return total

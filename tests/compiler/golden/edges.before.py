@@ -3,7 +3,13 @@ def edges(n):
     while total < n:
         if total % 2:
             continue
-        total += 1
+        try:
+            total += 1
+            continue
+        finally:
+            total += 1
     for k in range(n):
         total += k
+    else:
+        total += 1
     return total
