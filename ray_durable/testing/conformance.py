@@ -115,8 +115,13 @@ def run(target: Target, durable: bool, timeout_s: float, select: str | None = No
             tail += f"\nthe last test begun was {running.read_text()}{ended}"
         if not report.exists():
             return Run(error=tail)
-        found: dict[str, Any] = json.loads(report.read_text())
-    return Run(found["outcomes"], found["counts"], "" if found["done"] else tail)
+        found = Run(error=tail)
+        for line in report.read_text().rpartition("\n")[0].splitlines():  # the last may be cut off
+            part: dict[str, Any] = json.loads(line)
+            found.outcomes |= part.get("outcomes", {})
+            found.counts = part.get("counts", found.counts)
+            found.error = "" if part.get("done") else tail
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,11 +129,11 @@ class Outcomes(unittest.TextTestResult):
 
     def startTest(self, test: Any) -> None:
         super().startTest(test)
-        REPORT[0].with_suffix(".running").write_text(str(test.id()))
+        begun(str(test.id()))
 
     def stopTest(self, test: Any) -> None:
         super().stopTest(test)
-        report(self.outcomes, done=False)
+        ended(str(test.id()), self.outcomes)
 
     def addSuccess(self, test: Any) -> None:
         super().addSuccess(test)
@@ -166,15 +166,24 @@ class Outcomes(unittest.TextTestResult):
 
 
 REPORT: list[Path] = []
+COUNTED_EVERY = 50  # tests, after which the counts are written down as well
 
 
-def report(outcomes: dict[str, str], done: bool) -> None:
-    """Write down what is known so far: the run may be ended for taking too long."""
+def begun(test: str) -> None:
+    REPORT[0].with_suffix(".running").write_text(test)
+
+
+def ended(test: str, outcomes: dict[str, str]) -> None:
+    """Write down how a test ended: the run may itself be ended for taking too long."""
+    with REPORT[0].open("a") as lines:
+        lines.write(json.dumps({"outcomes": {test: outcomes.get(test, "failed")}}) + "\n")
+        if len(outcomes) % COUNTED_EVERY == 0:
+            lines.write(json.dumps({"counts": counts()}) + "\n")
+
+
+def counts() -> dict[str, int]:
     renewal = sys.modules.get("ray_durable.testing.renewal")
-    counts = dict(renewal.COUNTS) if renewal is not None else {}
-    text = json.dumps({"outcomes": outcomes, "counts": counts, "done": done})
-    REPORT[0].with_suffix(".new").write_text(text)
-    REPORT[0].with_suffix(".new").replace(REPORT[0])
+    return dict(renewal.COUNTS) if renewal is not None else {}
 
 
 def by_unittest(name: str, select: str | None) -> dict[str, str]:
@@ -198,7 +207,7 @@ class Collector:
         self.outcomes: dict[str, str] = {}
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
-        REPORT[0].with_suffix(".running").write_text(nodeid)
+        begun(nodeid)
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         if report.failed:
@@ -208,8 +217,8 @@ class Collector:
         elif report.when == "call":
             self.outcomes.setdefault(report.nodeid, "passed")
 
-    def pytest_runtest_logfinish(self) -> None:
-        report(self.outcomes, done=False)
+    def pytest_runtest_logfinish(self, nodeid: str) -> None:
+        ended(nodeid, self.outcomes)
 
     def pytest_collectreport(self, report: Any) -> None:
         if report.failed:
@@ -233,7 +242,9 @@ def main() -> None:
     if plan["prefixes"]:
         install(plan["prefixes"], plan["directory"])
     run = by_unittest if plan["runner"] == "unittest" else by_pytest
-    report(run(plan["tests"], plan["select"]), done=True)
+    outcomes = run(plan["tests"], plan["select"])
+    with REPORT[0].open("a") as lines:
+        lines.write(json.dumps({"outcomes": outcomes, "counts": counts(), "done": True}) + "\n")
 
 
 if __name__ == "__main__":
