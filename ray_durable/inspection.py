@@ -289,7 +289,7 @@ def short_object(value: Any, depth: int) -> str:
         return f"class {value.__module__}.{value.__qualname__}"
     if issubclass(kind, enum.Enum):
         return f"{name}.{value._name_}"
-    if module in PLAIN_MODULES:
+    if module.partition(".")[0] in PLAIN_MODULES:
         return repr(value)
     if module.partition(".")[0] in ("numpy", "torch") and hasattr(value, "shape") and hasattr(value, "dtype"):
         return f"{name} {tuple(value.shape)} {value.dtype}"
