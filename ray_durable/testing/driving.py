@@ -1,7 +1,7 @@
 """Drivers: the objects that a conformance run gives to a package in the place of its own generators and coroutines.
 
 The object must stay the same one while the durable generator behind it is replaced at every suspension, so it is a
-native generator of its own, the driver. `driver_for(function, made, …)` writes one for each function, so that as little
+native generator of its own, the driver. `drive(function, made, …)` writes one for each function, so that as little
 of it as possible shows: it has the function's signature, name, file, line, closure and kind; its un-started frame holds
 the arguments; it adds one frame to the stack and none to tracebacks, and holds no value longer than natively.
 
@@ -13,13 +13,14 @@ it can suspend without awaiting anything, and then be awaited again.)
 from __future__ import annotations
 
 import ast
+import collections
 import functools
 import sys
 import types
 from collections.abc import Callable, Generator
 from typing import Any
 
-from ray_durable.compiler.unit import CO_ITERABLE_COROUTINE, register, unit_of
+from ray_durable.compiler.unit import CO_ITERABLE_COROUTINE, Unit, register, unit_of
 
 CO_VARARGS, CO_VARKEYWORDS, CO_GENERATOR, CO_COROUTINE, CO_ASYNC_GENERATOR = 0x04, 0x08, 0x20, 0x80, 0x200
 KINDS = (CO_ASYNC_GENERATOR, CO_COROUTINE, CO_GENERATOR)
@@ -28,8 +29,7 @@ START = "start\0"  # the constant in whose place the code gets its `Start`
 STEPS = """
 def factory({free}):
     {kind} driver({parameters}):
-        if False: ({free})
-        {own} = {start!r}.begin({arguments})
+        {own} = {start!r}.begin((lambda: ({free})).__closure__, {arguments})
         {forget}
         while True:
             try:
@@ -116,30 +116,34 @@ def without_hooks(function: Callable[..., Any], *arguments: Any) -> Any:
 class Start:
     """Makes the object that a driver drives, on the driver's first step."""
 
-    def __init__(self, made: types.FunctionType, renewed: Callable[[Any], Any], let_go: Callable[[Any], None]) -> None:
-        self.made, self.renewed, self.let_go = made, renewed, let_go
+    def __init__(self, code: types.CodeType, renewed: Callable[[Any], Any], let_go: Callable[[Any], None]) -> None:
+        self.code, self.renewed, self.let_go = code, renewed, let_go
+        self.awaitable: types.CodeType | None = None  # the code as `types.coroutine` leaves it
 
-    def begin(self, /, *args: Any, **kwargs: Any) -> Driven:
-        make: Callable[..., Any] = self.made
-        if sys._getframe(1).f_code.co_flags & CO_ITERABLE_COROUTINE:  # by `types.coroutine`, later
-            make = types.coroutine(make)
-        suspended = make(*args, **kwargs)
+    def begin(self, cells: Any, /, *args: Any, **kwargs: Any) -> Driven:
+        driver, code = sys._getframe(1), self.code
+        if driver.f_code.co_flags & CO_ITERABLE_COROUTINE:  # by `types.coroutine`, later
+            code = self.awaitable = self.awaitable or code.replace(co_flags=code.co_flags | CO_ITERABLE_COROUTINE)
+        made = types.FunctionType(code, driver.f_globals, code.co_name, None, cells)
+        suspended = made(*args, **kwargs)
         self.let_go(suspended)
         return Driven(suspended, self.renewed)
 
 
-def driver_for(
+def drive(
     function: types.FunctionType, made: types.FunctionType, renewed: Callable[[Any], Any], let_go: Callable[[Any], None]
 ) -> types.FunctionType:
-    """A function that looks like `function`, whose objects drive those of `made`, its durable form.
+    """A function that looks like `function`, whose objects drive those of `made`, its durable form; functions inside
+    are driven likewise.
 
     `renewed` gives what goes on in the place of an object that has suspended. `let_go` is told of each object that is
     made: its driver answers for it, so that dropped it must neither run nor warn."""
-    code = driver_code(function.__code__, Start(made, renewed, let_go))
     unit = unit_of(made.__code__)
     assert unit is not None, made
-    register(code, unit)  # to durable code a driver is durable, and needs no adoption
-    CODES[id(code.co_consts)] = code
+    resume = unit.resume()  # now, not under a test's tracer or clock
+    made.__code__ = unit.code = with_drivers(made.__code__, renewed, let_go)
+    unit.resume_code = with_drivers(resume, renewed, let_go)
+    code = registered(driver_code(made.__code__, Start(made.__code__, renewed, let_go)), unit)
     cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
     closure = tuple(cells[name] for name in code.co_freevars)
     found = types.FunctionType(code, function.__globals__, function.__name__, None, closure)
@@ -149,6 +153,34 @@ def driver_for(
     return found
 
 
+def with_drivers(code: types.CodeType, renewed: Callable[[Any], Any], let_go: Callable[[Any], None]) -> types.CodeType:
+    """Durable code whose inner functions that suspend are drivers."""
+    constants = list(code.co_consts)
+    for index, each in enumerate(constants):
+        if not isinstance(each, types.CodeType) or id(each.co_consts) in CODES:
+            continue
+        unit = unit_of(each)
+        constants[index] = inner = with_drivers(each, renewed, let_go)
+        if unit is not None and unit.kind != "plain" and each.co_name.isidentifier():  # else a generator expression
+            COUNTS["functions"] += 1
+            constants[index] = registered(driver_code(inner, Start(inner, renewed, let_go)), unit)
+    if all(new is old for new, old in zip(constants, code.co_consts, strict=True)):
+        return code
+    found, unit = code.replace(co_consts=tuple(constants)), unit_of(code)
+    if unit is not None:
+        register(found, unit)
+        KEPT.append((code, found))
+    return found
+
+
+def registered(driver: types.CodeType, unit: Unit) -> types.CodeType:
+    register(driver, unit)  # to durable code a driver is durable, and needs no adoption
+    CODES[id(driver.co_consts)] = driver
+    return driver
+
+
+COUNTS: collections.Counter[str] = collections.Counter()  # of functions, and of suspensions by what became of them
+KEPT: list[tuple[types.CodeType, types.CodeType]] = []  # units are found by the ids of code objects
 PAUSE_CODE = Driven.pause.__code__
 CODES = {id(PAUSE_CODE.co_consts): PAUSE_CODE}  # by id of their constants, which copies of a code object share
 

@@ -10,7 +10,6 @@ Each function, and each suspension that could not be renewed, is counted in `COU
 
 from __future__ import annotations
 
-import collections
 import types
 from typing import Any
 
@@ -20,11 +19,8 @@ from ray_durable.compiler.discard import delegates_of, mark
 from ray_durable.compiler.frame import FINISHED, NOT_STARTED, EvaluateAgain, Frame
 from ray_durable.compiler.replacements import Awaited
 from ray_durable.compiler.restore import Renewed, assembled, prime
-from ray_durable.compiler.unit import unit_of
 from ray_durable.errors import CaptureError, CompileError
-from ray_durable.testing.driving import KINDS, driver_for, is_driver, stand, without_hooks
-
-COUNTS: collections.Counter[str] = collections.Counter()
+from ray_durable.testing.driving import COUNTS, KINDS, drive, is_driver, stand, without_hooks
 
 
 def renewing(function: Any) -> Any:
@@ -37,12 +33,11 @@ def renewing(function: Any) -> Any:
         return function
     try:
         made = durable(function)
-        unit_of(made.__code__).resume()  # type: ignore[union-attr]  # now, not under a test's tracer or clock
     except CompileError as error:
         COUNTS[f"refused: {error.reason}"] += 1
         return function
     COUNTS["functions"] += 1
-    return driver_for(function, made, renewed, mark)
+    return drive(function, made, renewed, mark)
 
 
 def renewed(suspended: Any) -> Any:

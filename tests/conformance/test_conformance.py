@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import sys
 import traceback
@@ -86,6 +87,24 @@ def test_a_driver_looks_like_the_function_that_it_stands_for():
     assert next(gen) == (1, 2, (4,), 3, {"d": 5}, "a cell")
     with pytest.raises(TypeError, match=r"original\(\) missing 1 required positional argument: 'b'"):
         renewed(1)
+
+
+def test_functions_inside_are_renewed_too():
+    @renewal.renewing
+    def outer(n):
+        @contextlib.contextmanager
+        def counting():
+            nonlocal n
+            n += 1
+            yield n
+
+        for _ in range(2):
+            with counting() as number:
+                yield number
+
+    before = renewal.COUNTS["renewed"]
+    assert list(outer(5)) == [6, 7]
+    assert renewal.COUNTS["renewed"] - before == 4
 
 
 def test_drivers_stay_out_of_tracebacks():
