@@ -12,6 +12,7 @@ import copyreg
 import gc
 import importlib
 import json
+import os
 import sys
 import types
 import unittest
@@ -68,22 +69,22 @@ class Taken:
     def module(self, name: str) -> bool:
         return any(name == prefix or name.startswith(prefix + ".") for prefix in self.prefixes)
 
-    def file(self, path: str) -> bool:
-        return self.directory is not None and Path(self.directory).absolute() in Path(path).absolute().parents
-
 
 def hook(taken: Taken) -> Callable[[Any, str], types.CodeType | None]:
     """`SourceFileLoader.get_code` that adds the decorators to what is `taken`; no bytecode of it is read or written."""
     usual = SourceFileLoader.get_code
+    within = tuple(prefix + "." for prefix in taken.prefixes)
+    below = os.path.join(os.path.abspath(taken.directory), "") if taken.directory else "\0"
 
     def get_code(self: Any, fullname: str) -> types.CodeType | None:
-        if not taken.module(fullname) and not taken.file(self.path):
+        if fullname not in taken.prefixes and not fullname.startswith(within) and not self.path.startswith(below):
             return usual(self, fullname)
         tree = Decorate().visit(ast.parse(self.get_data(self.path), self.path))
         code: types.CodeType = compile(tree, self.path, "exec", dont_inherit=True)
         return code
 
-    return get_code
+    # part of `importlib`, for debuggers that skip that
+    return types.FunctionType(get_code.__code__, globals() | {"__name__": "importlib"}, closure=get_code.__closure__)
 
 
 KEPT = ("codecs", "encodings", "warnings")  # the interpreter itself holds what they define

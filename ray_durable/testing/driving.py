@@ -1,7 +1,7 @@
 """Drivers: the objects that a conformance run gives to a package in the place of its own generators and coroutines.
 
 The object must stay the same one while the durable generator behind it is replaced at every suspension, so it is a
-native generator of its own, the driver. `drive(function, made, …)` writes one for each function, so that as little
+native generator of its own, the driver. `driver_of` writes one for each function, so that as little
 of it as possible shows: it has the function's signature, name, file, line, closure and kind; its un-started frame holds
 the arguments; it adds one frame to the stack and none to tracebacks, and holds no value longer than natively.
 
@@ -130,27 +130,18 @@ class Start:
         return Driven(suspended, self.renewed)
 
 
-def drive(
-    function: types.FunctionType, made: types.FunctionType, renewed: Callable[[Any], Any], let_go: Callable[[Any], None]
-) -> types.FunctionType:
-    """A function that looks like `function`, whose objects drive those of `made`, its durable form; functions inside
-    are driven likewise.
+def driver_of(code: types.CodeType, renewed: Callable[[Any], Any], let_go: Callable[[Any], None]) -> types.CodeType:
+    """The code of a function whose objects drive those of the durable function with this code; functions inside are
+    driven likewise.
 
     `renewed` gives what goes on in the place of an object that has suspended. `let_go` is told of each object that is
     made: its driver answers for it, so that dropped it must neither run nor warn."""
-    unit = unit_of(made.__code__)
-    assert unit is not None, made
+    unit = unit_of(code)
+    assert unit is not None, code
     resume = unit.resume()  # now, not under a test's tracer or clock
-    made.__code__ = unit.code = with_drivers(made.__code__, renewed, let_go)
+    unit.code = with_drivers(code, renewed, let_go)
     unit.resume_code = with_drivers(resume, renewed, let_go)
-    code = registered(driver_code(made.__code__, Start(made.__code__, renewed, let_go)), unit)
-    cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
-    closure = tuple(cells[name] for name in code.co_freevars)
-    found = types.FunctionType(code, function.__globals__, function.__name__, None, closure)
-    functools.update_wrapper(found, function)
-    del found.__dict__["__wrapped__"]
-    found.__defaults__, found.__kwdefaults__ = function.__defaults__, function.__kwdefaults__
-    return found
+    return registered(driver_code(unit.code, Start(unit.code, renewed, let_go)), unit)
 
 
 def with_drivers(code: types.CodeType, renewed: Callable[[Any], Any], let_go: Callable[[Any], None]) -> types.CodeType:
@@ -163,6 +154,7 @@ def with_drivers(code: types.CodeType, renewed: Callable[[Any], Any], let_go: Ca
         constants[index] = inner = with_drivers(each, renewed, let_go)
         if unit is not None and unit.kind != "plain" and each.co_name.isidentifier():  # else a generator expression
             COUNTS["functions"] += 1
+            unit.resume_code = with_drivers(unit.resume(), renewed, let_go)
             constants[index] = registered(driver_code(inner, Start(inner, renewed, let_go)), unit)
     if all(new is old for new, old in zip(constants, code.co_consts, strict=True)):
         return code

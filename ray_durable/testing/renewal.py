@@ -15,12 +15,13 @@ from typing import Any
 
 from ray_durable.compiler import durable
 from ray_durable.compiler.capture import one, parts
+from ray_durable.compiler.decoration import like
 from ray_durable.compiler.discard import delegates_of, mark
 from ray_durable.compiler.frame import FINISHED, NOT_STARTED, EvaluateAgain, Frame
 from ray_durable.compiler.replacements import Awaited
 from ray_durable.compiler.restore import Renewed, assembled, prime
 from ray_durable.errors import CaptureError, CompileError
-from ray_durable.testing.driving import COUNTS, KINDS, drive, is_driver, stand, without_hooks
+from ray_durable.testing.driving import COUNTS, KINDS, driver_of, is_driver, stand, without_hooks
 
 
 def renewing(function: Any) -> Any:
@@ -31,13 +32,24 @@ def renewing(function: Any) -> Any:
         return function
     if not any(function.__code__.co_flags & kind for kind in KINDS):
         return function
+    code = function.__code__
+    known = DRIVERS.get(id(code))
+    if known is None:  # a function inside another is made anew, of the same code, whenever that runs
+        known = DRIVERS[id(code)] = code, compiled(function)
+    return function if known[1] is None else like(function, known[1])
+
+
+DRIVERS: dict[int, tuple[types.CodeType, types.CodeType | None]] = {}  # by id of the native code, which is kept alive
+
+
+def compiled(function: types.FunctionType) -> types.CodeType | None:
     try:
         made = durable(function)
     except CompileError as error:
         COUNTS[f"refused: {error.reason}"] += 1
-        return function
+        return None
     COUNTS["functions"] += 1
-    return drive(function, made, renewed, mark)
+    return driver_of(made.__code__, renewed, mark)
 
 
 def renewed(suspended: Any) -> Any:
