@@ -305,11 +305,13 @@ class Controller:
 
     async def next_item(self, id: str, index: int) -> tuple[bool, Value | None]:
         """Whether the stream has a value at `index`, and that value; waits until that is known. Two returns."""
-        return await asking.item(self.leader, await self.find(id, patience_s=STREAM_PATIENCE_S), index)
+        entry = await self.find(id, patience_s=STREAM_PATIENCE_S)
+        return await asking.item(self.leader, entry, index)
 
     async def cancel(self, id: str) -> bool:
         """Cancel a coroutine at its next yield point. False when it has ended already."""
-        return await asking.cancel(self.leader, await self.find(id))
+        entry = await self.find(id)
+        return await asking.cancel(self.leader, entry)
 
     async def migrate(self, id: str, node: str | None = None) -> bool:
         """Move a coroutine to the host on `node` (a prefix of its id does), or to the least loaded other host."""

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
 import time
 
 import psutil
@@ -13,6 +14,7 @@ import pytest
 import ray
 
 import ray_durable
+from ray_durable.errors import CoroutineCancelledError
 from tests.cluster import jobs
 from tests.cluster.live import LiveCluster, log_objects, until
 
@@ -172,6 +174,20 @@ def test_a_killed_controller_loses_nothing_and_its_waiters_get_their_results(liv
     assert ray.get(late, timeout=60) == list(range(5))
     assert live.status()["term"] == term + 1
     check(refs, tmp_path)
+
+
+def test_who_asks_while_a_new_controller_begins_is_answered_when_it_leads(live):
+    stream, sleeper = jobs.streams.remote(3, 0.0), jobs.sleeps.options(name="to be cancelled").remote(time.time() + 600)
+    assert ray.get(next(stream), timeout=60) == 0
+    os.kill(live.status()["pid"], signal.SIGKILL)
+    rest: list[int] = []
+    reader = threading.Thread(target=lambda: rest.extend(map(ray.get, stream)))
+    reader.start()
+    assert ray_durable.get_handle("to be cancelled").cancel()
+    with pytest.raises(CoroutineCancelledError):
+        ray.get(sleeper, timeout=60)
+    reader.join(60)
+    assert rest == [1, 2]
 
 
 def test_a_killed_node_with_the_controller_on_it_loses_nothing(live, tmp_path):
