@@ -44,14 +44,15 @@ class Resumed:
 
 
 def special(owner: Any, name: str) -> Any:
-    """The method that CPython calls in a statement: looked for on the type alone, and bound if it can be."""
+    """The method that CPython calls in a statement: looked for on the type alone, and bound if it can be. One that is
+    None is there, and fails when it is called; UNBOUND where there is none."""
     kind = type(owner)
     for base in kind.__mro__:
         if name in base.__dict__:
             found = base.__dict__[name]
             bind = getattr(type(found), "__get__", None)
             return found if bind is None else bind(found, owner, kind)
-    return None
+    return UNBOUND
 
 
 def back(error: BaseException) -> Saved:
@@ -147,7 +148,7 @@ def async_iter(iterable: Any) -> Any:
     """What `async for x in iterable` steps through."""
     kind = type(iterable)
     make = special(iterable, "__aiter__")
-    if make is None:
+    if make is UNBOUND:
         raise TypeError(f"'async for' requires an object with __aiter__ method, got {kind.__name__}")
     iterator = make()
     if getattr(type(iterator), "__anext__", None) is None:
@@ -185,9 +186,9 @@ def is_awaitable(value: Any) -> bool:
 def enter_async(entered: Any) -> Any:
     """The awaitable of `__aenter__`; both methods must exist before either is called."""
     enter, leave = special(entered, "__aenter__"), special(entered, "__aexit__")
-    if enter is None or leave is None:
+    if enter is UNBOUND or leave is UNBOUND:
         message = f"'{type(entered).__name__}' object does not support the asynchronous context manager protocol"
-        raise TypeError(message + ("" if enter is None else " (missed __aexit__ method)"))
+        raise TypeError(message + ("" if enter is UNBOUND else " (missed __aexit__ method)"))
     return from_manager(enter(), "__aenter__")
 
 

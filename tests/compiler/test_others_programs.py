@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import types
 
+import pytest
+
 from ray_durable.compiler import capture, durable, restore
 
 
@@ -74,3 +76,19 @@ def test_managers_and_locals_are_not_asked_for_attributes_that_python_would_not_
 
     owner = types.SimpleNamespace(called=Calling())
     assert run_restored(entering(Closed(), owner)) == ([1], "called")
+
+
+def test_a_manager_may_name_a_method_that_it_does_not_have():
+    class Entering:
+        __aexit__ = None
+
+        async def __aenter__(self):
+            raise TypeError("use the other one")
+
+    @durable
+    async def entering(manager):
+        async with manager:
+            await paused(1)
+
+    with pytest.raises(TypeError, match="use the other one"):
+        run_restored(entering(Entering()))
