@@ -10,7 +10,6 @@ The order is the same on every run, so that a resume body compiled later, elsewh
 from __future__ import annotations
 
 import ast
-import builtins
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
@@ -20,6 +19,7 @@ from ray_durable.compiler.backedges import watch
 from ray_durable.compiler.passes import emit
 from ray_durable.compiler.passes.branches import branches
 from ray_durable.compiler.passes.build import child_blocks, constant, helper, if_, load, located
+from ray_durable.compiler.passes.callees import may_suspend
 from ray_durable.compiler.passes.edges import edges
 from ray_durable.compiler.passes.fresh import cell_names, fresh_body
 from ray_durable.compiler.passes.genexps import as_functions
@@ -43,13 +43,6 @@ Rewrite = Callable[[ast.stmt, Context], list[ast.stmt] | None]
 STRUCTURE: list[Rewrite] = [edges, branches, managers, loops, handlers]
 Definition = ast.FunctionDef | ast.AsyncFunctionDef
 UNITS_BY_SOURCE: dict[tuple[Source, Mode], Unit] = {}
-HARMLESS = frozenset(name for name in dir(builtins) if callable(getattr(builtins, name))) - {"__import__", "input"}
-# methods that are called often and belong to builtin containers and text: no check of what they are
-NAMES_OF_BUILTIN_METHODS = """append appendleft capitalize casefold decode encode endswith extend format isalnum isalpha
-    isdecimal isdigit isnumeric isspace issubset issuperset items join keys ljust lower lstrip partition popitem popleft
-    removeprefix removesuffix rjust rpartition rsplit rstrip setdefault split splitlines startswith strip swapcase title
-    translate upper values zfill"""
-BUILTIN_METHODS = frozenset(NAMES_OF_BUILTIN_METHODS.split())
 
 
 @dataclass(slots=True, eq=False)
@@ -160,7 +153,13 @@ def function_passes(
     if mode != "native" and kind == "plain":
         kind = "generator"
     context = Context(
-        source, mode, kind, names, scope, may_suspend=calls(scope, kind, mode), back_edges=mode == "looping"
+        source,
+        mode,
+        kind,
+        names,
+        scope,
+        may_suspend=may_suspend(definition, scope, kind, mode),
+        back_edges=mode == "looping",
     )
     statements, docstring = without_docstring(definition.body)
     declared = declarations(statements)
@@ -230,26 +229,6 @@ class Nested:
         inner = function_passes(node, scope, self.source, "native", path, f"{self.qualname}.<locals>.{prefix}{name}")
         self.found.append(inner)
         node.body = [located(emit.mark(inner.path, name, inner.docstring), node), *fresh_statements(inner)]
-
-
-def calls(scope: Scope, kind: Kind, mode: Mode) -> Callable[[ast.Call], bool]:
-    """Which calls may suspend: in twins and async functions all whose callee is not plainly a builtin."""
-    if mode == "native" and kind not in ("coroutine", "async_generator"):
-        return lambda call: False
-
-    def may(call: ast.Call) -> bool:
-        if getattr(call, "suspends", None) is False:
-            return False
-        function = call.func
-        if isinstance(function, ast.IfExp):
-            return False  # a helper of ours
-        if isinstance(function, ast.Name) and function.id in HARMLESS:
-            return function.id in scope.bound or function.id in scope.free
-        if isinstance(function, ast.Attribute) and function.attr in BUILTIN_METHODS:
-            return False
-        return not isinstance(function, ast.Constant | ast.JoinedStr)
-
-    return may
 
 
 # ---- emission --------------------------------------------------------------------------------------------------------

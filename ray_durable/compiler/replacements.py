@@ -15,6 +15,7 @@ from types import AsyncGeneratorType, CodeType, CoroutineType, FunctionType, Gen
 from typing import Any
 
 from ray_durable.compiler.unit import UNITS, Unit
+from ray_durable.errors import CompileError
 
 Callback = Callable[..., Any]
 
@@ -58,7 +59,7 @@ def suspending(function: Any) -> Callback | None:
         compiled = function.__dict__.get("__durable__")
         if compiled is None:
             unit = UNITS.get(id(function.__code__))
-            if unit is not None and unit.kind == "plain":
+            if (unit is not None and unit.kind == "plain") or id(function.__code__) in LAMBDAS:
                 return twin_of_nested(function)
         elif compiled.kind == "plain":
             twin: Callback = compiled.twin
@@ -78,18 +79,23 @@ def suspending(function: Any) -> Callback | None:
     return None if found is None else found.twin
 
 
-def twin_of_nested(function: FunctionType) -> Callback:
-    """The twin of a plain function that was defined inside durable code."""
+def twin_of_nested(function: FunctionType) -> Callback | None:
+    """The twin of a plain function, or lambda, that was defined inside durable code."""
     from ray_durable.compiler.decoration import like
     from ray_durable.compiler.pipeline import compile_function
 
     known = NESTED_TWINS.get(id(function.__code__))
     if known is None:
-        known = NESTED_TWINS[id(function.__code__)] = (function.__code__, compile_function(function, "twin"))
-    return like(function, known[1].code)
+        try:
+            unit = compile_function(function, "twin")
+        except CompileError:  # a lambda's source may be gone
+            unit = None
+        known = NESTED_TWINS[id(function.__code__)] = (function.__code__, unit)
+    return None if known[1] is None else like(function, known[1].code)
 
 
-NESTED_TWINS: dict[int, tuple[CodeType, Unit]] = {}  # by id of the native code, which is kept alive here
+NESTED_TWINS: dict[int, tuple[CodeType, Unit | None]] = {}  # by id of the native code, which is kept alive here
+LAMBDAS: dict[int, CodeType] = {}  # by id, those of plain lambdas inside durable code
 BOUND = frozenset({MethodType, type([].append), type("".__str__)})
 BUILTIN_KINDS = frozenset({type(len), type(str.join), type("".__str__), type})
 

@@ -15,6 +15,7 @@ from ray_durable.compiler import support
 from ray_durable.compiler.passes.build import HELPER_MARK, constant, load, located
 from ray_durable.compiler.passes.source import FUTURE_FLAGS
 from ray_durable.compiler.passes.walking import fill_positions
+from ray_durable.compiler.replacements import LAMBDAS
 from ray_durable.compiler.unit import Source
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef
@@ -24,6 +25,7 @@ NESTED_MARK = (
     "\N{SINGLE LEFT-POINTING ANGLE QUOTATION MARK}ray_durable unit\N{SINGLE RIGHT-POINTING ANGLE QUOTATION MARK} "
 )
 SEPARATOR = "\0"
+CO_GENERATOR = 0x20
 ROOT = "ray_durable function"  # no name that code could refer to
 
 
@@ -96,4 +98,6 @@ def finish(code: CodeType, made: str, wanted: str, found: Found) -> CodeType:
     code = code.replace(co_consts=tuple(constants), co_qualname=qualname, co_name=name)
     if path is not None:
         found(path, code)
+    elif name == "<lambda>" and not code.co_flags & CO_GENERATOR:
+        LAMBDAS[id(code)] = code
     return code

@@ -152,3 +152,36 @@ def comprehension_variables_in_lambdas(log):
     log([apply(lambda: n) for n in range(3)])
     fs = [pause(n) or (lambda: n) for n in range(3)]
     return [f() if callable(f) else f for f in fs]
+
+
+class Named:
+    """Methods that suspend, under the names of those of builtin types."""
+
+    @durable
+    def append(self, value):
+        return pause(value)
+
+    @durable
+    def get(self, value):
+        return [pause(("get", value))]
+
+    join = format = append
+
+
+def methods_named_like_builtin_ones(log):
+    found, own = [], Named()
+    found.append(own.append(1))
+    log(own.join(2), own.format(3), own.get(4))
+    found.extend(own.append(n) for n in ())
+    found = own
+    return found.append(5)
+
+
+def lambdas_that_suspend(log):
+    scale = 2
+    double = lambda value, by=pause("by"): pause((value, by)) * scale  # noqa: E731
+    log(double(1), double(2, by=5))
+    scale = 3
+    log([f(4) for f in [lambda n: pause(n) or n, double]])
+    nested = lambda: (lambda: pause(scale))()  # noqa: E731
+    return nested()
