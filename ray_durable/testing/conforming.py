@@ -17,7 +17,7 @@ import sys
 import types
 import unittest
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
@@ -94,14 +94,16 @@ def install(prefixes: Sequence[str], directory: str | None = None) -> None:
     """Make what is imported from now on durable; what was imported already is forgotten, to be imported again."""
     from ray_durable.compiler import references
     from ray_durable.testing.driving import warning_past_drivers
-    from ray_durable.testing.renewal import renewing
+    from ray_durable.testing.renewal import COUNTS, renewing
 
     setattr(builtins, DECORATOR, renewing)
+    renewing(warm_up)  # all that compiles is imported now, not while it is imported anew itself
     references.register()
     for kind in (types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType):
         copyreg.dispatch_table.pop(
             kind
         )  # that they can be pickled is an addition, whose absence CPython's tests assert
+    COUNTS.clear()
     taken = Taken(tuple(prefixes), directory)
     imported = [name for name in sys.modules if taken.module(name)]
     kept = [name for name in imported if name.split(".")[0] in KEPT]
@@ -116,6 +118,10 @@ def install(prefixes: Sequence[str], directory: str | None = None) -> None:
             function.__code__ = renewing(function).__code__
     if not taken.module("warnings"):
         warnings.warn = warning_past_drivers(warnings.warn)
+
+
+def warm_up() -> Iterator[None]:
+    yield
 
 
 class Outcomes(unittest.TextTestResult):
