@@ -93,8 +93,8 @@ KEPT = ("codecs", "encodings", "warnings")  # the interpreter itself holds what 
 def install(prefixes: Sequence[str], directory: str | None = None) -> None:
     """Make what is imported from now on durable; what was imported already is forgotten, to be imported again."""
     from ray_durable.compiler import references
-    from ray_durable.testing.driving import warning_past_drivers
-    from ray_durable.testing.renewal import COUNTS, renewing
+    from ray_durable.testing.driving import COUNTS, warning_past_drivers
+    from ray_durable.testing.renewal import renewing
 
     setattr(builtins, DECORATOR, renewing)
     renewing(warm_up)  # all that compiles is imported now, not while it is imported anew itself
