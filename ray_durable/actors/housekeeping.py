@@ -1,4 +1,7 @@
-"""Keeps a live log small while its host runs: compaction in a thread of its own, whenever enough has gathered."""
+"""Keeps a live log small while its host runs: compaction in a thread of its own, whenever enough has gathered.
+
+It looks as soon as so much has been written that it may be due, however quickly that comes, and once a second besides:
+what is live may have become less without anything being written."""
 
 from __future__ import annotations
 
@@ -16,6 +19,8 @@ from ray_durable.logs import EventLog
 __all__ = ["keep_small"]
 
 LOOK_EVERY_S = 1.0
+LEAST_BYTES = 16 << 10
+PAUSE_S = 0.02  # between compactions, which write a little themselves
 
 
 async def keep_small(
@@ -27,8 +32,15 @@ async def keep_small(
     janitor = Janitor(log, Policy(retention_s=settings.retention_s))
     pool = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="janitor")
     loop = asyncio.get_running_loop()
+    grown = asyncio.Event()
     while log.error is None:
-        await asyncio.sleep(LOOK_EVERY_S)
+        await asyncio.sleep(PAUSE_S)
+        log.tail.call_when_grown(max(LEAST_BYTES, janitor.room()), lambda: loop.call_soon_threadsafe(grown.set))
+        try:
+            await asyncio.wait_for(grown.wait(), LOOK_EVERY_S)
+        except TimeoutError:
+            pass
+        grown.clear()
         try:
             if not janitor.is_due():
                 continue
@@ -43,3 +55,4 @@ async def keep_small(
             return
         except StoreError as error:
             event_log.warning("compaction_postponed", error=str(error))
+            await asyncio.sleep(LOOK_EVERY_S)

@@ -14,10 +14,12 @@ from ray_durable.checkpoint.record import TERMINAL, Kind
 from ray_durable.checkpoint.recovery import Fold, Found
 from ray_durable.checkpoint.references import find_references
 
-__all__ = ["OVER", "Keeping", "Policy", "is_due", "partition_of", "partitions_for", "retire", "survivors"]
+__all__ = ["OVER", "Keeping", "Policy", "is_due", "partition_of", "partitions_for", "retire", "room", "survivors"]
 
 PARTITION_BYTES = 1 << 20
 PARTITIONS_MAX = 16
+EARLY_MAX = 0.75
+SLOW_AFTER = 0.25
 OVER = 1 << 62
 """In the place of an epoch: the coroutine has ended, wherever it was."""
 
@@ -53,11 +55,22 @@ class Keeping:
     tombstone_only: bool = False
 
 
-def is_due(policy: Policy, live_bytes: int, garbage_bytes: int, tail_segments: int) -> bool:
-    """Whether a log should be compacted now. `garbage_bytes`: of all that it has stored, what may not be needed."""
-    return tail_segments >= policy.tail_segments_max or garbage_bytes >= max(
-        policy.garbage_bytes_min, policy.garbage_ratio * live_bytes
-    )
+def is_due(policy: Policy, live_bytes: int, garbage_bytes: int, tail_segments: int, meanwhile_bytes: int = 0) -> bool:
+    """Whether a log should be compacted now. `garbage_bytes`: of all that it has stored, what may not be needed;
+    `meanwhile_bytes`: what was written while the last compaction ran."""
+    return tail_segments >= policy.tail_segments_max or room(policy, live_bytes, garbage_bytes, meanwhile_bytes) <= 0
+
+
+def allowed(policy: Policy, live_bytes: int) -> float:
+    """Bytes of garbage that may gather between compactions."""
+    return max(policy.garbage_bytes_min, policy.garbage_ratio * live_bytes)
+
+
+def room(policy: Policy, live_bytes: int, garbage_bytes: int, meanwhile_bytes: int = 0) -> float:
+    """How many bytes more of garbage there may be until a log should be compacted: so early that what is written
+    meanwhile finds room too, but not without end."""
+    most = allowed(policy, live_bytes)
+    return most - min(meanwhile_bytes, EARLY_MAX * most) - garbage_bytes
 
 
 def partitions_for(live_bytes: int) -> int:

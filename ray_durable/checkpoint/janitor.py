@@ -16,12 +16,15 @@ from typing import Any
 
 from ray_durable.checkpoint.archive import ArchiveRow, archive_name, encode_archive
 from ray_durable.checkpoint.compaction import (
+    SLOW_AFTER,
     Keeping,
     Policy,
+    allowed,
     expired,
     is_due,
     partition_of,
     partitions_for,
+    room,
     survivors,
 )
 from ray_durable.checkpoint.footer import Form, wrap
@@ -31,7 +34,7 @@ from ray_durable.checkpoint.moving import Mover
 from ray_durable.checkpoint.names import base_name, chunk_name, part_name, segment_name
 from ray_durable.checkpoint.reading import NO_BASE, Base
 from ray_durable.checkpoint.record import Codec, Kind
-from ray_durable.checkpoint.recovery import Fold
+from ray_durable.checkpoint.recovery import Fold, Found
 from ray_durable.checkpoint.relocation import Relocations
 from ray_durable.checkpoint.segment import Row, Segment, decode, encode
 from ray_durable.checkpoint.stores import Store
@@ -88,6 +91,8 @@ class Janitor:
     """Objects that nothing needs any more, in the order of going; one that could not be deleted is tried again."""
     unnamed: set[str] = field(default_factory=set)
     """Parts that wait for the base that names them."""
+    meanwhile: int = 0
+    """Bytes that were written while the last compaction ran."""
 
     def __post_init__(self) -> None:
         self.log.observe = self.garbage.observe
@@ -97,14 +102,30 @@ class Janitor:
         return sum(part.size for parts in self.parts.values() for part in parts)
 
     def is_due(self) -> bool:
-        tail = self.log.tail
+        return is_due(self.policy, *self.estimate(), len(self.log.tail.sizes), self.meanwhile)
+
+    def room(self) -> float:
+        """How many bytes more may be written until it is due."""
+        return room(self.policy, *self.estimate(), self.meanwhile)
+
+    def estimate(self) -> tuple[int, int]:
+        """Bytes that are needed, and that may not be."""
         pack_bytes = sum(list(self.log.chunks.sizes.values()))
         live = self.garbage.live(self.base_bytes)
-        return is_due(self.policy, live, self.base_bytes + tail.bytes + pack_bytes - live, len(tail.sizes))
+        return live, self.base_bytes + self.log.tail.bytes + pack_bytes - live
 
     def compact(self) -> Report:
-        """Rewrite everything durable so far into a new base, and delete what it replaces. Raises: FencedError,
-        LogStoppedError when the log ends meanwhile (nothing is lost then), StoreError, DamagedError."""
+        """Rewrite everything durable so far into a new base, and delete what it replaces; a writer who is quicker than
+        this is slowed down meanwhile. Raises: FencedError, LogStoppedError when the log ends meanwhile (nothing is lost
+        then), StoreError, DamagedError."""
+        most = allowed(self.policy, self.estimate()[0])
+        self.log.tail.slow_down(SLOW_AFTER * most, most)
+        try:
+            return self.compact_now()
+        finally:
+            self.log.tail.go_on()
+
+    def compact_now(self) -> Report:
         log = self.log
         self.doomed += self.unnamed  # of a compaction that was cut short before its base stood
         self.unnamed.clear()
@@ -134,6 +155,7 @@ class Janitor:
                 self.finish(cut if last else self.base.number, made, old, mover if last else None, archived)
                 archived = []
         self.collect(first, cut, mover)
+        self.meanwhile = log.tail.bytes
         log.metrics.compactions.add(1)
         log.metrics.compacted_segments.add(len(tail), "rewritten")
         return Report(cut - first, before, self.base_bytes, mover.archived, len(mover.retiring))
@@ -177,8 +199,12 @@ class Janitor:
         """Write the parts of some partitions, and collect what goes to the archive."""
         rows: dict[int, list[tuple[Row, int]]] = {each: [] for each in which}
         over = expired(fold, self.policy, now_ms, partitions // len(rows))
-        released = self.released()
-        for id in fold.ids():
+        released, standing = self.released(), fold.standing()
+        adopted, checkpoints = fold.newest[Kind.ADOPTED], fold.newest[Kind.CHECKPOINT]
+        for id in standing:  # what `survivors` would keep of them, in a fraction of its time
+            its = rows[partition_of(id, partitions)]
+            its += [as_it_is(found) for found in (adopted.get(id), checkpoints.get(id)) if found is not None]
+        for id in [id for id in fold.ids() if id not in standing] if len(standing) < len(fold) else ():
             keeping = survivors(fold, id, self.policy, now_ms, over, released)
             rows[partition_of(id, partitions)] += self.rows_of(id, fold, keeping, now_ms, archived)
         made: dict[int, list[Part]] = {}
@@ -195,10 +221,8 @@ class Janitor:
     def rows_of(
         self, id: str, fold: Fold, keeping: Keeping, now_ms: int, archived: list[ArchiveRow]
     ) -> list[tuple[Row, int]]:
-        out = []
-        for _, _, segment, row in keeping.records:
-            record = segment.record(row)
-            out.append((as_row(record), record.time_ms))
+        out: list[tuple[Row, int]] = []
+        out += map(as_it_is, keeping.records)
         if keeping.archive is not None:
             _, _, segment, row = keeping.archive
             end = segment.record(row)
@@ -280,14 +304,17 @@ def create_named_by_contents(store: Store, name: str, data: bytes) -> None:
             raise
 
 
-def as_row(record: Any) -> Row:
-    return (
-        record.coroutine,
-        record.epoch,
-        record.seq,
-        int(record.kind),
-        record.state,
-        record.consumed,
-        record.codec,
+def as_it_is(found: Found) -> tuple[Row, int]:
+    """A record as it is to be written again, with its time. Raises: DamagedError."""
+    epoch, seq, segment, at = found
+    row = (
+        segment.coroutines[at],
+        epoch,
+        seq,
+        segment.kinds[at],
+        segment.state(at),
+        segment.consumed[at],
+        segment.codecs[at],
         None,
     )
+    return row, segment.times_ms[at]

@@ -38,6 +38,7 @@ SEGMENT_RECORDS_MAX = 20_000
 SEGMENT_BYTES_MAX = 64 << 20
 HERE_RECORDS_MAX = 256
 PROOF_TIMEOUT_S = 60.0
+PAUSES, PAUSE_MAX_S = 32.0, 1.0
 
 MARK_ROW: Row = ("", 0, 0, int(Kind.MARK), b"", b"", int(Codec.OPAQUE), None)
 
@@ -125,7 +126,7 @@ class Log:
         self.durable_at = clock.monotonic()
         """When the newest durable commit was begun, by the clock's `monotonic`: then nobody had sealed the log, though
         a process that was stopped meanwhile may hear of it long after (rule 13)."""
-        self.took_s = 0.0
+        self.took_s, self.ended_at = 0.0, self.durable_at
         """How long the last commit took."""
 
     # -- the event loop's side
@@ -157,6 +158,7 @@ class Log:
             and self.took_s < self.here_below_s
             and len(self.rows) <= HERE_RECORDS_MAX
             and not self.chunks.pending.size
+            and not self.tail.excess()
         ):
             self.commit_here()
         else:
@@ -265,7 +267,7 @@ class Log:
 
     def run_commits(self, commit: Commit | None = None) -> None:
         """Commit until nothing has gathered: one of up to `in_flight` lanes. `commit`: one that was begun already."""
-        while (commit := commit or self.take()) is not None:
+        while (commit := commit or self.take_slowly()) is not None:
             data = self.encoded(commit)
             if data is None:
                 return
@@ -279,6 +281,15 @@ class Log:
                 return
             self.durable(commit, data, began)
             commit = None
+
+    def take_slowly(self) -> Commit | None:
+        """`take`, after a pause if compaction cannot keep up: in proportion to the time since the last commit began, so
+        that whoever writes has so much less of the processor."""
+        excess = self.tail.excess()
+        if excess and self.rows:
+            since = self.clock.monotonic() - self.ended_at + self.took_s
+            self.clock.sleep(min(PAUSE_MAX_S, PAUSES * excess * since))
+        return self.take()
 
     def take(self) -> Commit | None:
         """Begin a commit of the oldest rows, as many as one segment should hold; None if there is nothing to do.
@@ -317,7 +328,8 @@ class Log:
     def durable(self, commit: Commit, data: bytes, began: float, release: Callable[..., Any] | None = None) -> None:
         """The segment stands: release what waited for it, and for those before it."""
         commit.stored = len(data)
-        self.took_s = self.clock.monotonic() - began
+        self.ended_at = self.clock.monotonic()
+        self.took_s = self.ended_at - began
         self.metrics.commit_time.observe(self.took_s)
         self.metrics.segment_bytes.add(len(data))
         with self.advanced:
@@ -327,7 +339,7 @@ class Log:
             tokens: list[Any] = []
             for each in released:
                 self.bytes_released += each.size
-                self.tail.add(each.number, each.stored, each.rows)
+                self.tail.add(each.number, each.stored, each.rows, sum([pack.size for pack in each.packs]))
                 its_tokens = each.tokens
                 self.metrics.commit_records.observe(len(its_tokens))
                 tokens += its_tokens

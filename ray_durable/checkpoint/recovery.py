@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterable, Mapping, Sized
 from dataclasses import dataclass, field
+from typing import Any
 
 from ray_durable.checkpoint.fencing import Seal
 from ray_durable.checkpoint.keys import NO_KEYS, Keys
@@ -171,6 +172,16 @@ class Fold:
                 ids.update(dict.fromkeys(newest))
         for kind in self.numbered:
             ids.update(dict.fromkeys(self.numbered[kind]))
+        return ids
+
+    def standing(self) -> dict[str, None]:
+        """The ids of which nothing is said but that they were adopted and where they stand: most, as a rule."""
+        plain = (Kind.ADOPTED, Kind.CHECKPOINT)
+        ids = dict.fromkeys([id for kind in plain for id in self.newest[kind]])
+        several: list[Mapping[str, Any]] = [*self.numbered.values(), self.holds, self.history]
+        for said in [*several, *(newest for kind, newest in self.newest.items() if kind not in plain)]:
+            for id in said:
+                ids.pop(id, None)
         return ids
 
     def coroutines(self, damage: list[DamagedError]) -> dict[str, Recovered]:

@@ -6,7 +6,7 @@ need not be read to be compacted away, which is most of the work of compaction.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ray_durable.checkpoint.record import Codec, Kind
 from ray_durable.checkpoint.segment import Row
@@ -24,22 +24,47 @@ class Tail:
 
     def __init__(self) -> None:
         self.sizes: dict[int, int] = {}
+        self.bytes = 0
+        """All that is in them."""
         self.mixed: set[int] = set()
         """Segments that hold more than checkpoints of which only each coroutine's newest counts."""
         self.newest: dict[str, int] = {}
         """The segment with the newest checkpoint, by coroutine, of the segments that hold nothing else."""
+        self.left: float = float("inf")
+        """Bytes that may be added until `grown` is called."""
+        self.grown: Callable[[], object] = int
+        self.slow_from, self.slow_by = float("inf"), 1.0
 
-    def add(self, number: int, size: int, rows: Sequence[Row]) -> None:
-        """Segment `number`, of `size` stored bytes, is durable, and so are all before it."""
+    def call_when_grown(self, by: float, grown: Callable[[], object]) -> None:
+        """Call `grown` once, as soon as `by` more bytes are durable; in place of what was asked for before."""
+        self.grown, self.left = grown, by
+
+    def slow_down(self, after: float, by: float) -> None:
+        """A compaction runs, and cannot keep up with a writer at full speed: let that go slower when it has written
+        `after` bytes more, and much slower after `by` bytes more than that."""
+        self.slow_from, self.slow_by = self.bytes + after, by
+
+    def go_on(self) -> None:
+        """The compaction is over."""
+        self.slow_from = float("inf")
+
+    def excess(self) -> float:
+        """How far a writer has gone beyond what a compaction that runs can bear: 0 for not at all."""
+        return max(0.0, self.bytes - self.slow_from) / self.slow_by
+
+    def add(self, number: int, size: int, rows: Sequence[Row], beside: int = 0) -> None:
+        """Segment `number`, of `size` stored bytes, is durable, and so are all before it. `beside`: bytes of the packs
+        that came with it."""
         self.sizes[number] = size
+        self.bytes += size
+        self.left -= size + beside
+        if self.left <= 0:
+            self.left = float("inf")
+            self.grown()
         if [row for row in rows if row[3] != CHECKPOINT or row[5] or row[6] & KEPT]:  # `any` of a generator: twice that
             self.mixed.add(number)
         else:
             self.newest.update(dict.fromkeys([row[0] for row in rows], number))
-
-    @property
-    def bytes(self) -> int:
-        return sum(self.sizes.values())
 
     def saying(self, below: int) -> list[int]:
         """The segments below a number that a base which replaces them has to be made from."""
@@ -49,5 +74,6 @@ class Tail:
     def forget(self, below: int) -> None:
         """A base has replaced the segments below this number."""
         self.sizes = {number: size for number, size in self.sizes.items() if number >= below}
+        self.bytes = sum(self.sizes.values())
         self.mixed = {number for number in self.mixed if number >= below}
         self.newest = {id: number for id, number in self.newest.items() if number >= below}

@@ -354,3 +354,11 @@ def test_the_emptiest_packs_go_first_and_not_too_much_at_a_time():
     assert retire(sizes, {1: 100, 2: 100, 3: 50}, policy) == {4}  # 50 left of 250 needed
     assert retire(sizes, {1: 100, 2: 40, 3: 45, 4: 10}, policy) == {4, 2}  # with 3, too much would be there twice
     assert retire({1: 100}, {1: 60}, policy) == {1}  # one, whatever its size
+
+
+def test_compaction_begins_so_early_that_what_is_written_meanwhile_finds_room():
+    policy = Policy(garbage_bytes_min=100, garbage_ratio=0.5)
+    assert [is_due(policy, 0, garbage, 0) for garbage in (99, 100)] == [False, True]
+    assert [is_due(policy, 400, garbage, 0) for garbage in (199, 200)] == [False, True]
+    assert [is_due(policy, 400, garbage, 0, meanwhile_bytes=60) for garbage in (139, 140)] == [False, True]
+    assert [is_due(policy, 400, garbage, 0, meanwhile_bytes=9999) for garbage in (49, 50)] == [False, True]

@@ -1,4 +1,5 @@
 import threading
+from typing import ClassVar
 
 import pytest
 
@@ -9,6 +10,7 @@ from ray_durable.checkpoint.record import Codec, Kind
 from ray_durable.checkpoint.recovery import recover
 from ray_durable.checkpoint.stores.memory import MemoryStore
 from ray_durable.checkpoint.tail import Tail
+from ray_durable.clock import SYSTEM_CLOCK
 
 
 def row(id, seq, kind=Kind.CHECKPOINT, consumed=b"", codec=Codec.PICKLE):
@@ -76,3 +78,41 @@ def test_a_checkpoint_on_its_way_does_not_make_the_one_before_needless():
     compaction.join(20)
     log.close(20)
     assert recover(store, "w").coroutines["a"].latest.state == b"new"
+
+
+def test_whoever_asked_is_told_once_that_so_much_was_written():
+    tail, told = Tail(), []
+    tail.call_when_grown(25, lambda: told.append(tail.bytes))
+    tail.add(0, 10, [row("a", 1)])
+    assert told == []
+    tail.add(1, 10, [row("a", 2)], beside=5)  # a pack that came with it counts too
+    tail.add(2, 100, [row("a", 3)])
+    assert told == [20]
+    tail.forget(2)
+    assert tail.bytes == 100
+
+
+def test_a_writer_that_compaction_cannot_keep_up_with_is_slowed_down_while_it_runs():
+    class Clock(type(SYSTEM_CLOCK)):
+        slept: ClassVar[list[float]] = []
+
+        def sleep(self, seconds):
+            self.slept.append(seconds)
+
+    log = open_log(MemoryStore(), clock=Clock())
+
+    def write():
+        log.append("a", 1, 1, Kind.CHECKPOINT, bytes(1000))
+        log.flush()
+
+    write()
+    log.tail.slow_down(after=0, by=100)
+    write()
+    assert Clock.slept == []
+    write()
+    assert 0 < Clock.slept[-1] <= 1.0
+    log.tail.go_on()
+    Clock.slept.clear()
+    write()
+    assert Clock.slept == []
+    log.close()

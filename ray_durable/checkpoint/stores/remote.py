@@ -64,6 +64,8 @@ class RemoteStore(Store):
         }
         if str(options.get("endpoint", "")).startswith("http://"):
             client["allow_http"] = True
+        if scheme == "gs" and "endpoint" in options:
+            options["base_url"] = options.pop("endpoint")  # Google's name for it
         try:
             # Its own retries would repeat for minutes, out of sight: none, and ours.
             self.inner: Any = KINDS[scheme](
