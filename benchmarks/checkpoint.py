@@ -1,8 +1,7 @@
 """The checkpoint engine in figures, on this machine's disk with fsync on: `python benchmarks/checkpoint.py [--json]`.
 
 Each figure stands beside the bare sequence of system calls, or a peer, measured in the same run. `--quick` takes a
-tenth of the records for recovery; `--directory` says which disk. Peers (DBOS on SQLite, and on PostgreSQL where
-`RAY_DURABLE_BENCH_POSTGRES` names one) run where they are installed.
+tenth of the records for recovery; `--directory` says which disk. Peers run where they are installed: see `dbos_peers`.
 """
 
 from __future__ import annotations
@@ -12,17 +11,22 @@ import asyncio
 import concurrent.futures
 import contextlib
 import json
+import logging
 import os
 import random
 import shutil
 import statistics
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from dbos_peers import dbos_peers
+
+from ray_durable.actors import housekeeping
 from ray_durable.checkpoint.codec import dumps, loads
 from ray_durable.checkpoint.compaction import Policy
 from ray_durable.checkpoint.janitor import Janitor
@@ -30,6 +34,8 @@ from ray_durable.checkpoint.log import Log
 from ray_durable.checkpoint.record import Kind
 from ray_durable.checkpoint.recovery import recover
 from ray_durable.checkpoint.stores.local import LocalStore
+from ray_durable.config import Settings
+from ray_durable.logs import EventLog
 
 TURN = 128
 TARGETS: dict[str, tuple[str, float]] = {
@@ -42,7 +48,9 @@ TARGETS: dict[str, tuple[str, float]] = {
     "clean_bytes": ("<=", 1024),
     "recovery_100k_s": ("<=", 5),
     "recovery_flatness": ("<=", 1.2),
+    "space_ratio": ("<=", 1),
 }
+SPACE_FLOOR = 8 << 20
 
 
 def eight_locals(n: int) -> dict[str, Any]:
@@ -282,40 +290,51 @@ def recovery(parent: str | None, quick: bool) -> dict[str, float]:
     }
 
 
-def dbos(url: str | None, name: str, parent: str | None) -> dict[str, float]:
-    """Steps/s of DBOS alone and with 100 workflows at a time, where it is installed."""
-    try:
-        from dbos import DBOS, DBOSConfig
-    except ImportError:
-        return {}
-    with directory(parent) as path:
-        config: DBOSConfig = {"name": "bench", "system_database_url": url or f"sqlite:///{path}/dbos.sqlite"}
-        DBOS(config=config)
+def space(parent: str | None, count: int = 20_000, seconds: float = 10.0) -> dict[str, float]:
+    """The most that is ever on disk beside writers at full speed whose host keeps their log small, as a share of twice
+    what is live and a floor of 8 MiB."""
+    kept: list[int] = []
 
-        @DBOS.step()
-        def step(n: int) -> dict[str, Any]:
-            return eight_locals(n)
+    class Noting(Janitor):
+        def compact(self) -> Any:
+            report = super().compact()
+            kept.append(self.base_bytes)
+            return report
 
-        @DBOS.workflow()
-        def workflow(steps: int) -> int:
-            for n in range(steps):
-                step(n)
-            return steps
+    async def measure(path: str) -> tuple[float, int]:
+        found = Writers(path, count, seconds)
+        most, over = [0], threading.Event()
 
-        DBOS.launch()
+        def look() -> None:
+            while not over.wait(0.05):
+                most[0] = max(most[0], sum(each.size for each in found.log.store.list("logs/")))
+
+        watching = threading.Thread(target=look)
+        watching.start()
+        quiet = EventLog(logging.Logger("quiet"))
+        housekeeping.Janitor, before = Noting, housekeeping.Janitor
+        small = asyncio.create_task(housekeeping.keep_small(found.log, Settings.load({}, storage=path), quiet))
         try:
-            alone = 500 / timed(lambda: workflow(500))
-            handles: list[Any] = []
-
-            def hundred() -> None:
-                handles.extend(DBOS.start_workflow(workflow, 10) for _ in range(100))
-                for handle in handles:
-                    handle.get_result()
-
-            together = 1000 / timed(hundred)
+            rate, _, _ = await found.run()
         finally:
-            DBOS.destroy()
-    return {f"dbos_{name}_steps_per_s": alone, f"dbos_{name}_steps_per_s_100": together}
+            over.set()
+            watching.join()
+            housekeeping.Janitor = before
+            await asyncio.wait([small], timeout=0)
+            small.cancel()
+        return rate, most[0]
+
+    with directory(parent) as path:
+        rate, most = asyncio.run(measure(path))
+        time.sleep(2.0)  # a compaction that was under way ends with its thread
+    live = max(kept, default=0)
+    return {
+        "space_records_per_s": rate,
+        "space_peak_bytes": most,
+        "space_live_bytes": live,
+        "space_compactions": len(kept),
+        "space_ratio": most / (2 * live + SPACE_FLOOR),
+    }
 
 
 def main() -> int:
@@ -323,7 +342,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     parser.add_argument("--quick", action="store_true", help="a tenth of the records for recovery")
     parser.add_argument("--directory", help="where to write (default: the temporary directory)")
-    parser.add_argument("--only", help="single, many, buffers, recovery or peers")
+    parser.add_argument("--only", help="single, many, buffers, space, recovery or peers")
     given = parser.parse_args()
     sys.setswitchinterval(0.0005)
     parent = given.directory
@@ -333,11 +352,9 @@ def main() -> int:
         "single": lambda: single(parent, 5, 1.5),
         "many": lambda: many(parent, 3, 3.0),
         "buffers": lambda: buffers(parent),
+        "space": lambda: space(parent),
         "recovery": lambda: recovery(parent, given.quick),
-        "peers": lambda: {
-            **dbos(None, "sqlite", parent),
-            **(dbos(found, "postgres", parent) if (found := os.environ.get("RAY_DURABLE_BENCH_POSTGRES")) else {}),
-        },
+        "peers": lambda: dbos_peers(parent, eight_locals),
     }
     figures: dict[str, float] = {}
     for name, measure in parts.items():

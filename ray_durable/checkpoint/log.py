@@ -273,8 +273,7 @@ class Log:
                 return
             began = self.clock.monotonic()
             try:
-                for pack in commit.packs:
-                    self.objects.create(*self.chunks.encode(pack), commit.number)
+                self.objects.create_all(self.chunks.encode, commit.packs, commit.number)
                 self.objects.create(segment_name(self.writer, commit.number), data, commit.number)
             except (FencedError, LogStoppedError) as error:
                 self.stop(error)
