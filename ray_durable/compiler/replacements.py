@@ -214,6 +214,9 @@ def delegate(source: Any) -> Any:
         return source if id(source.ag_code) in UNITS else adopt(source)
     if kind is CoroutineType:  # in a generator function under `types.coroutine`
         return source if id(source.cr_code) in UNITS else adopt(source)
+    if type(getattr(kind, "__iter__", None)) is FunctionType:  # a class of the user's, whose generator may be durable
+        iterator = iter(source)
+        return delegate(iterator) if type(iterator) is GeneratorType else Awaited(iterator)
     return source
 
 

@@ -92,3 +92,32 @@ def test_a_manager_may_name_a_method_that_it_does_not_have():
 
     with pytest.raises(TypeError, match="use the other one"):
         run_restored(entering(Entering()))
+
+
+class Stepping:
+    def __init__(self):
+        self.asked = 0
+
+    def __iter__(self):
+        self.asked += 1
+        return self
+
+    def __next__(self):
+        return self.asked
+
+
+class Generating:
+    def __iter__(self):
+        yield 1
+        yield 2
+        return 3
+
+
+def test_an_object_whose_own_iterator_is_a_generator_can_be_delegated_to():
+    @durable
+    def delegating(source):
+        return (yield from source)
+
+    assert run_restored(delegating(Generating())) == ([1, 2], 3)
+    assert run_restored(delegating([4, 5])) == ([4, 5], None)
+    assert next(delegating(Stepping())) == 1
