@@ -13,13 +13,13 @@ A lambda, or a function whose source is gone, goes the way of `cloudpickle`: by 
 from __future__ import annotations
 
 import builtins
+import functools
 import importlib
 import io
 import os
 import sys
 import types
 import weakref
-from functools import lru_cache
 from typing import Any
 
 from ray_durable.clock import SYSTEM_CLOCK
@@ -29,6 +29,7 @@ from ray_durable.errors import CompileError
 
 Reduced = tuple[Any, ...]
 MAIN = "__main__"
+PICKLE_KNOWS = (type(None), type(...), type(NotImplemented))
 
 
 # ---- cells -----------------------------------------------------------------------------------------------------------
@@ -139,7 +140,7 @@ def used_globals(code: types.CodeType, namespace: str | Namespace) -> tuple[dict
     return used, tuple(sorted(reached))
 
 
-@lru_cache(maxsize=4096)
+@functools.lru_cache(maxsize=4096)
 def names_in(code: types.CodeType) -> frozenset[str]:
     """All global and attribute names in a code object and those nested in it."""
     nested = (constant for constant in code.co_consts if isinstance(constant, types.CodeType))
@@ -152,8 +153,8 @@ def names_in(code: types.CodeType) -> frozenset[str]:
 def is_importable(function: Any) -> bool:
     """Whether importing its module finds this very object, in any process: so not in `__main__`."""
     module_name = getattr(function, "__module__", None)
-    if module_name == "builtins":
-        return True  # types like `NoneType` too, which pickle knows by itself
+    if module_name == "builtins":  # not all are there: `mappingproxy` is not, nor is `NoneType`, which pickle knows
+        return function in PICKLE_KNOWS or getattr(builtins, function.__qualname__, None) is function
     found: Any = sys.modules.get(module_name) if module_name and module_name != MAIN else None
     for name in function.__qualname__.split("."):
         found = getattr(found, name, None)
@@ -225,3 +226,25 @@ def reduce_by_bytecode(value: Any) -> Any:
     import cloudpickle
 
     return cloudpickle.CloudPickler(io.BytesIO()).reducer_override(value)
+
+
+@functools.cache
+def class_parts() -> dict[type, Any]:
+    """How `cloudpickle` reduces what classes hold: properties, a dataclass's marks, bytecode … Not memoryviews, which
+    it makes bytes of."""
+    import cloudpickle
+
+    parts = {kind: reduce for kind, reduce in cloudpickle.CloudPickler.dispatch_table.items() if kind is not memoryview}
+    parts[functools.cached_property] = reduce_cached_property
+    return parts
+
+
+def reduce_cached_property(found: functools.cached_property[Any]) -> Any:
+    """Without its lock, which Python 3.11 gives it."""
+    return cached_property, (found.func, found.attrname)
+
+
+def cached_property(function: Any, name: str | None) -> Any:
+    made = functools.cached_property(function)
+    made.attrname = name
+    return made

@@ -27,6 +27,7 @@ from ray_durable.compiler import files
 from ray_durable.compiler.diagnosis import Unpicklable, find_unpicklable
 from ray_durable.compiler.exceptions import reduce_exception
 from ray_durable.compiler.functions import (
+    class_parts,
     is_importable,
     reduce_by_bytecode,
     reduce_cell,
@@ -49,14 +50,15 @@ def suspendable(writer: Writer) -> dict[type, Any]:
 
 
 class Table(dict[type, Any]):
-    """A dispatch table: ours, then `copyreg`'s, then exceptions of every class."""
+    """A dispatch table: ours, then `copyreg`'s, then exceptions of every class, and what the bodies of classes hold."""
 
     def __missing__(self, kind: type) -> Any:
         found = copyreg.dispatch_table.get(kind)
         if found is None:
-            if not issubclass(kind, BaseException):
+            found = reduce_exception if issubclass(kind, BaseException) else class_parts().get(kind)
+            if found is None:
                 raise KeyError(kind)
-            found = self[kind] = reduce_exception
+            self[kind] = found
         return found
 
 
