@@ -38,6 +38,7 @@ from ray_durable.compiler.passes.unsupported import refuse_unknown
 from ray_durable.compiler.passes.walking import children
 from ray_durable.compiler.passes.yieldpoints import Context, number
 from ray_durable.compiler.unit import Kind, Mode, Source, Unit, register
+from ray_durable.errors import UnsupportedSyntaxError
 
 Rewrite = Callable[[ast.stmt, Context], list[ast.stmt] | None]
 STRUCTURE: list[Rewrite] = [edges, branches, managers, loops, handlers]
@@ -103,7 +104,33 @@ def build(source: Source, mode: Mode) -> Unit:
     if mode == "looping":
         watch(root.code, body.context.loops)
     root.nested = tuple(unit for path, unit in units.items() if path)
+    UNITS_BY_SOURCE[source, mode] = root
+    try:
+        for each in (root, *root.nested):
+            if nesting(each, body) > BLOCKS_SURE:
+                each.resume()  # refused now, if its resume body has more blocks in one another than CPython takes
+    except UnsupportedSyntaxError:
+        del UNITS_BY_SOURCE[source, mode]
+        raise
     return root
+
+
+BLOCKS_SURE = 5  # a block of the user's becomes at most three of CPython's 20, or four
+
+
+def nesting(unit: Unit, body: Body) -> int:
+    """How many blocks stand in one another in a unit's function."""
+
+    def deepest(statements: list[ast.stmt]) -> int:
+        return max(map(depth, statements), default=0)
+
+    def depth(statement: ast.stmt) -> int:
+        inner = max((deepest(getattr(owner, name)) for owner, name in child_blocks(statement)), default=0)
+        return inner + isinstance(statement, ast.For | ast.While | ast.With | ast.Try | ast.TryStar)
+
+    for index in unit.path:
+        body = body.nested[index]
+    return deepest(body.statements)
 
 
 def unit_for(body: Body, source: Source, mode: Mode, print_: str) -> Unit:

@@ -135,6 +135,14 @@ def forward_group(saved: Saved | None) -> None:
         current.__context__ = saved[3]
 
 
+def forward_clause(saved: Saved, group: Saved) -> None:
+    """`forward`, for what a clause of an `except*` raised before. A part of the group that it had raised again is known
+    by having the group's own traceback, cause and context: a pickle has no tracebacks, so it gets today's."""
+    forward(saved)
+    if saved[1] is None and all(one is other for one, other in zip(saved[1:4], group[1:4], strict=True)):
+        saved[0].__traceback__ = group[0].__traceback__
+
+
 async def closing(generator: Any) -> None:
     """The rest of an `aclose()` that was captured half-way; the exception is in the generator already."""
     try:
@@ -230,6 +238,7 @@ HELPERS: dict[str, Callable[..., Any] | Any] = {
     "enter_async": enter_async,
     "exception": sys.exception,
     "forward": forward,
+    "forward_clause": forward_clause,
     "forward_group": forward_group,
     "leave_async": leave_async,
     "list": list,

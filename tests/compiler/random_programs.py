@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
 import linecache
 from collections.abc import Callable
 from typing import Any
 
 HEADER = """
-from tests.compiler.random_programs import Boom, Manager, AsyncManager, Ticker, source, asource
+import sys
+from tests.compiler.random_programs import Boom, Box, Manager, AsyncManager, Ticker, gen, managed, source, asource
 from tests.compiler.roundtrip import Step, pause
 """
 
 
 class Boom(Exception):
     pass
+
+
+class Box:
+    def __init__(self, v):
+        self.v = v
+
+
+@contextlib.contextmanager
+def managed(log, n):
+    """A manager made of a generator."""
+    log("enter", n)
+    try:
+        yield n
+    except KeyError as error:
+        log("suppressed", str(error))
+    finally:
+        log("leave", n)
 
 
 class Manager:
@@ -68,6 +87,11 @@ def source(log, n):
     finally:
         log("source closed", n)
     return n
+
+
+def gen(n):
+    for i in range(n):
+        yield i + 1
 
 
 async def asource(log, n):
@@ -131,11 +155,27 @@ class Program:
             lambda: f"sum(x for x in range({n(d)} % 4) if x != {self.name()})",
             lambda: f"-{n(d)}",
             lambda: f"list(range(9))[{n(d)} % 3:{n(d)} % 9 + 4][0]",
+            lambda: f"f(*[{n(d)}, {n(d)}], {n(d)}, *({n(d)},), **{{'k': {n(d)}}}, z={n(d)})",
+            lambda: f"len(f'{{{n(d)}=}} {{{self.test(d)}!s:{{{n(d)} % 7}}}} {{f\"{{{n(d)}}}\"}}')",
+            lambda: f"sum([(w := x) + y for x in [{n(d)}, {n(d)}] for y in range(x % 3)])",
+            lambda: f"sum({{x: x + {self.name()} for x in ({n(d)}, {n(d)})}}.values())",
+            lambda: f"max({{{n(d)}, *[{n(d)}]}})",
+            lambda: f"(lambda *args, k=0: sum(args) + k)(*[{n(d)}, {n(d)}], k={n(d)})",
+            lambda: f"sum(gen({n(d)} % 3))",
+            lambda: f"box.v + {n(d)}",
         ]
         if self.kind in ("coroutine", "plain"):
-            options.append(
-                lambda: f"sum([{self.suspend('x')} or 0 for x in range({n(d)} % 3) if {self.suspend('x')} != 1])"
-            )
+            x, y = self.suspend("x"), self.suspend("y")
+            options += [
+                lambda: f"sum([{x} or 0 for x in range({n(d)} % 3) if {x} != 1])",
+                lambda: f"sum([({y} or 0) + x for x in range({n(d)} % 3) for y in [{x}, {n(d)}]])",
+                lambda: f"len({{x: {x} for x in range({n(d)} % 3)}} | {{y: [{x} for x in [y]] for y in range(2)}})",
+                lambda: f"sum(g() for g in [lambda: x for x in range(3) if {x}])",
+            ]
+        if self.is_async:
+            options.append(lambda: f"sum([x async for x in asource(log, {n(d)} % 3) if x or await Step(x)])")
+        if self.kind == "plain":
+            options.append(lambda: f"((lambda x: pause(x) or 0)({n(d)}) or 0)")
         return self.one_of(*options)()
 
     def test(self, depth: int) -> str:
@@ -149,6 +189,8 @@ class Program:
             lambda: f"({n(d)} or {n(d)} % 2)",
             lambda: f"not {n(d)} % 2",
             lambda: f"{n(d)} in ({n(d)}, {n(d)})",
+            lambda: f"({n(d)} < {n(d)} != {n(d)} in ({n(d)}, {n(d)}))",
+            lambda: f"({n(d)} and {n(d)} % 2 or {n(d)})",
         )()
 
     # ---- statements --------------------------------------------------------------------------------------------------
@@ -160,7 +202,7 @@ class Program:
             self.statement(indent, depth, in_loop, in_star)
 
     def statement(self, indent: int, depth: int, in_loop: bool, in_star: bool = False) -> None:
-        n = self.number
+        n = lambda depth: self.number(depth if self.pick(3) == 0 else depth - 1)  # noqa: E731
         simple: list[Callable[[], None]] = [
             lambda: self.put(indent, f"{self.name()} = {n(2)}"),
             lambda: self.put(indent, f"{self.name()} = {n(2)}"),
@@ -175,6 +217,16 @@ class Program:
             lambda: self.put(indent, f"assert {self.test(1)}, {n(1)}"),
             lambda: self.put(indent, f"log({self.label()}, inner({n(1)}))"),
             lambda: self.put(indent, f"fs.append(lambda: (a, {self.name()}))"),
+            lambda: self.put(indent, f"{self.name()}, *rest = [{n(1)}, *({n(1)}, {n(0)})]"),
+            lambda: self.put(indent, f"[{self.name()}, (box.v, items[{n(1)} % 3])] = {n(1)}, ({n(1)}, {n(0)})"),
+            lambda: self.put(indent, f"box.v {self.one_of('+', '-', '*')}= {n(1)}"),
+            lambda: self.put(indent, f"items[{n(1)} % 2:{n(1)} % 2 + 1] = [{n(1)}]"),
+            lambda: self.put(indent, f"items[{n(0)} % 3]: {n(0)} = {n(1)}"),
+            lambda: self.put(indent, f"gone = {{1: {n(1)}, {n(1)}: 2}}; del gone[{self.one_of('1', n(1))}], gone"),
+            lambda: self.put(indent, f"if {self.test(1)}: raise Boom({n(1)}) from KeyError({n(0)})"),
+            lambda: self.put(indent, f"class Local(Box): v = {n(0)}; w = log({self.label()}, v)"),
+            lambda: self.put(indent, f"shared = {n(1)}"),
+            lambda: self.put(indent, f"def later(x, y={n(1)}, *, z={n(0)}): return x + y + z"),
         ]
         if not in_star:
             simple.append(
@@ -187,6 +239,7 @@ class Program:
         if self.kind == "generator":
             simple.append(lambda: self.put(indent, f"log({self.label()}, (yield from source(log, {self.pick(3)})))"))
             simple.append(lambda: self.put(indent, f"log({self.label()}, (yield from [{n(1)}, {n(0)}]))"))
+            simple.append(lambda: self.put(indent, f"log({self.label()}, (yield from gen({n(1)} % 3)))"))
         if depth <= 0:
             self.one_of(*simple)()
             return
@@ -221,8 +274,11 @@ class Program:
             f"(x + 1 for x in range({self.pick(3)}))",
             "items",
             "{1: 2, 3: 4}.items() and [5]",
+            f"gen({self.number(1)} % 3)",
+            f"(v for k, v in zip('abc', [{self.number(1)}, 2]))",
+            f"map(abs, reversed([{self.number(1)}, {self.number(0)}]))",
         )
-        target = self.one_of(self.name(), self.name(), "items[1]")
+        target = self.one_of(self.name(), self.name(), "items[1]", f"items[{self.number(1)} % 3]", "box.v")
         prefix = ""
         if self.is_async and self.pick(3) == 0:
             prefix, iterable = "async ", self.one_of(f"Ticker(log, {self.pick(4)})", f"asource(log, {self.pick(4)})")
@@ -264,15 +320,23 @@ class Program:
     def with_(self, indent, d, in_loop, in_star):
         suppress = self.one_of("", "", ", ValueError", ", Exception")
         kind = "async with AsyncManager" if self.is_async and self.pick(2) else "with Manager"
-        second = f", Manager(log, {self.number(1)})" if self.pick(3) == 0 and kind.startswith("with") else ""
+        again = self.one_of("AsyncManager") if kind.startswith("async") else self.one_of("Manager", "managed")
+        target = self.one_of("", " as m", f" as items[{self.number(1)} % 3]")
+        second = f", {again}(log, {self.number(1)}){target}" if self.pick(3) == 0 else ""
         self.put(indent, f"{kind}(log, {self.number(1)}{suppress}){self.one_of('', ' as m')}{second}:")
         self.block(indent + 1, d, in_loop, in_star)
 
     def match(self, indent, d, in_loop, in_star):
-        self.put(indent, f"match ({self.number(1)} % 3, {self.number(1)}):")
-        for case in [f"(0, {self.name()}){self.guard()}", f"(1, q){self.guard()}", f"(q, _) if {self.test(1)}", "_"][
-            : 2 + self.pick(3)
-        ]:
+        pairs = [f"(0, {self.name()}){self.guard()}", f"(1, q){self.guard()}", f"(q, _) if {self.test(1)}", "_"]
+        if self.pick(2):
+            self.put(indent, f"match ({self.number(1)} % 3, {self.number(1)}):")
+        else:
+            subject = f"{{1: {self.number(1)}}}", f"Box({self.number(1)})", f"[{self.number(1)}, 2, 3]", self.number(1)
+            self.put(indent, f"match [{', '.join(subject)}][{self.number(1)} % 4]:")
+            pairs = [
+                f"{{1: q, **more}}{self.guard()}", f"Box(v=q){self.guard()}", f"[q, *more]{self.guard()}", "1 | 2",
+            ]  # fmt: skip
+        for case in pairs[: 2 + self.pick(3)]:
             self.put(indent + 1, f"case {case}:")
             self.block(indent + 2, d, in_loop, in_star)
 
@@ -287,14 +351,21 @@ class Program:
             f"raise ExceptionGroup('g', [ValueError({self.pick(3)}), KeyError(2), Boom(3)][:{1 + self.pick(3)}])",
         )
         for kind in ["ValueError", "(KeyError, Boom)"][: 1 + self.pick(2)]:
-            self.put(indent, f"except* {kind} as eg:")
-            self.put(indent + 1, f"log({self.label()}, repr(eg))")
+            self.put(indent, f"except* {kind}{self.one_of(' as eg', ' as eg', '')}:")
+            self.put(indent + 1, f"log({self.label()}, repr(eg), repr(sys.exception()))")
             self.block(indent + 1, d, False, True)
+            if self.pick(4) == 0:
+                self.put(indent + 1, "raise")
+        if self.pick(4) == 0:
+            self.put(indent, "finally:")
+            self.block(indent + 1, d, False, False)
 
     def text(self, depth: int = 3) -> str:
         """The program; `depth`: how deeply its statements may be nested."""
         self.put(0, f"{'async ' if self.is_async else ''}def program(log):")
-        self.put(1, "a, b, c, w = 1, 2, 3, 4")
+        if self.pick(2):
+            self.put(1, "global shared")
+        self.put(1, "a, b, c, w, box, shared, more, rest = 1, 2, 3, 4, Box(5), 6, 0, 0")
         self.put(1, "items, fs, e, m, q, eg, n1 = [0, 0, 0], [], 0, 0, 0, 0, 0")
         self.put(1, "def f(*args, k=0, **rest): return log('f', sum(args) + k + sum(rest.values()))")
         self.put(1, "def inner(n):")
@@ -305,7 +376,7 @@ class Program:
         for _ in range(depth - 1 + self.pick(3)):
             self.statement(1, depth, False)
         self.put(1, "log('closures', [g() for g in fs])")
-        self.put(1, f"log({self.suspend('a')}, a, b, c, w, items)")
+        self.put(1, f"log({self.suspend('a')}, a, b, c, w, items, box.v, shared, rest)")
         if self.kind == "async_generator":
             self.put(1, "yield 0")
         elif self.kind == "generator":

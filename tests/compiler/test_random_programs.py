@@ -2,14 +2,16 @@
 
 import os
 import random
+import sys
 
 import pytest
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
+from ray_durable.errors import UnsupportedSyntaxError
 from tests.compiler import roundtrip
 from tests.compiler.random_programs import Program, load
-from tests.compiler.roundtrip import difference, run, without_lines
+from tests.compiler.roundtrip import difference, durable_of, run, without_lines
 
 KINDS = ("generator", "coroutine", "async_generator", "plain")
 PROGRAMS = int(os.environ.get("RAY_DURABLE_RANDOM_PROGRAMS", "500"))  # of each kind; 10 ms each
@@ -28,6 +30,11 @@ def check(text: str, name: str, chance: random.Random) -> None:
         function = load(text, name)
     except SyntaxError:
         return  # a few combinations are no Python
+    try:
+        durable_of(function)
+    except UnsupportedSyntaxError as refused:
+        assert "nested blocks" in str(refused)
+        return
     throw_at = chance.choice([0, 0, *range(1, 8)])
     error = chance.choice([ValueError, KeyError, RuntimeError])
     seed = chance.random()
@@ -40,18 +47,19 @@ def check(text: str, name: str, chance: random.Random) -> None:
     try:
         native = run(function, reply, False)
         fresh = run(function, reply, True)
-        assert fresh.events == native.events, difference("fresh", native.events, fresh.events)
+        # CPython 3.11 drops the inner frames of what is thrown through a `yield from` in a handler
+        exact = without_lines if sys.version_info < (3, 12) and "pause(" in text else list
+        assert exact(fresh.events) == exact(native.events), difference("fresh", native.events, fresh.events)
         expected = comparable(native.events, text)
         everywhere = run(function, reply, True, lambda n: True)
         assert comparable(everywhere.events, text) == expected, difference(
             "restored", expected, comparable(everywhere.events, text)
         )
-        for _ in range(2):
-            wanted = chance.random()
-            some = run(function, reply, True, lambda n: (n * 7919 * wanted) % 1 < 0.3)
-            assert comparable(some.events, text) == expected, difference(
-                "restored at some", expected, comparable(some.events, text)
-            )
+        wanted = chance.random()
+        some = run(function, reply, True, lambda n: (n * 7919 * wanted) % 1 < 0.3)
+        assert comparable(some.events, text) == expected, difference(
+            "restored at some", expected, comparable(some.events, text)
+        )
     finally:
         roundtrip.MADE.pop(id(function), None)
 
@@ -90,7 +98,7 @@ def test_random_program_behaves_as_natively(kind, choices, chance):
 
 def depth_of(seed: int) -> int:
     """How deeply a program is nested: most are small, so that there are thousands of them."""
-    return 3 if seed % 50 == 0 else 2 if seed % 10 == 0 else 1
+    return 3 if seed % 100 == 0 else 2 if seed % 20 == 0 else 1
 
 
 @QUIET

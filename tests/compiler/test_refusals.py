@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import linecache
 import pickle
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 
 from ray_durable.compiler import durable, references
 from ray_durable.compiler.references import find_unpicklable
-from ray_durable.errors import CannotPickleError, RestoreError
+from ray_durable.errors import CannotPickleError, RestoreError, UnsupportedSyntaxError
 
 
 @durable
@@ -179,3 +180,18 @@ def test_unpicklable_values_in_cycles_are_found():
     box["lock"] = threading.Lock()
     found = find_unpicklable(started(holding(box)))
     assert found.path == "locals.value['lock']"
+
+
+def defined(text, filename, name):
+    linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
+    namespace = {}
+    exec(compile(text, filename, "exec"), namespace)
+    return namespace[name]
+
+
+def test_more_blocks_within_blocks_than_cpython_takes_in_a_resume_are_refused_at_once():
+    lines = ["def deep(n):", *("    " * (i + 1) + f"for i{i} in range(n):" for i in range(15)), "    " * 16 + "yield n"]
+    plain = defined("\n".join(lines) + "\n", "<deep>", "deep")
+    for _ in range(2):
+        with pytest.raises(UnsupportedSyntaxError, match=r"<deep>:\d+: .*nested blocks.* Instead: move an inner loop"):
+            durable(plain)

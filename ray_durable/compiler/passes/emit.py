@@ -17,6 +17,7 @@ from ray_durable.compiler.passes.source import FUTURE_FLAGS
 from ray_durable.compiler.passes.walking import fill_positions
 from ray_durable.compiler.replacements import LAMBDAS
 from ray_durable.compiler.unit import Source
+from ray_durable.errors import UnsupportedSyntaxError
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef
 Found = Callable[[tuple[int, ...], CodeType], None]
@@ -69,7 +70,14 @@ def code_of(definition: Definition, free: Sequence[str], source: Source, qualnam
     factory.type_params = []  # type: ignore[attr-defined, unused-ignore]
     module = ast.Module([factory], [])
     fill_positions(module)
-    compiled = compile(module, source.filename, "exec", source.flags & FUTURE_FLAGS, dont_inherit=True, optimize=-1)
+    try:
+        compiled = compile(module, source.filename, "exec", source.flags & FUTURE_FLAGS, dont_inherit=True, optimize=-1)
+    except SyntaxError as error:  # what CPython limits: blocks within blocks
+        what = f"{error.msg}, with those that ray_durable adds"
+        instead = "move an inner loop, with or try to a function of its own"
+        raise UnsupportedSyntaxError(
+            f"in {source.qualname}(): {what}. Instead: {instead}.", source.filename, error.lineno or source.firstlineno
+        ) from error
     outer = next(each for each in compiled.co_consts if isinstance(each, CodeType))
     code = next(each for each in outer.co_consts if isinstance(each, CodeType))
     return finish(code, code.co_qualname, qualname, found).replace(co_name=name)

@@ -303,6 +303,20 @@ class Resume:
         final = [*gone, *node.finalbody] if node.finalbody else []
         return [located(type(node)([*enter, *main], handlers, self.block(node.orelse), final), node)]
 
+    def raised_again(self, error: str, group: str) -> list[ast.stmt]:
+        # _saved2 = back(_exc2)
+        # try: raise _exc2
+        # except BaseException: forward_clause(_saved2, _saved1); raise
+        saved = self.context.names.fresh("saved")
+        undo: list[ast.stmt] = [
+            ast.Expr(call("forward_clause", load(saved), load(group))),
+            *clear([saved]),
+            ast.Raise(),
+        ]
+        caught = ast.ExceptHandler(helper("BaseException"), None, undo)
+        first, again = self.again(saved, load(error))
+        return [first, try_([again], [caught])]
+
     def again(self, saved: str, error: ast.expr) -> list[ast.stmt]:
         return [assign(saved, call("back", error)), ast.Raise(error)]
 
@@ -375,7 +389,7 @@ class Resume:
         enter = located(if_(self.within(span), self.again(saved, load(caught))), node)
         handlers: list[ast.ExceptHandler] = []
         for handler, mine, error in zip(node.handlers, where, raised, strict=True):
-            again = [if_(compare(load(error), ast.IsNot(), constant(None)), [ast.Raise(load(error))])]
+            again = [if_(compare(load(error), ast.IsNot(), constant(None)), self.raised_again(error, saved))]
             passed = compare(load(self.to), ast.Gt(), constant(mine[1])) if mine else self.travelling()
             body = [*self.let_go(since, node), *self.block(handler.body)]
             if mine:

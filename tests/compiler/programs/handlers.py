@@ -254,3 +254,26 @@ def exception_groups_caught(log):
         yield "never"
     else:
         log((yield "else"))
+
+
+def clauses_that_raise_again(log):
+    try:
+        raise ExceptionGroup("g", [ValueError(1), KeyError(2), TypeError(3)])
+    except* ValueError:
+        raise
+    except* KeyError:
+        log((yield 1), repr(sys.exception()))
+        raise
+    finally:
+        yield repr(sys.exception())
+
+
+def clause_that_raises_again_and_one_that_raises_anew(log):
+    try:
+        raise ExceptionGroup("g", [ValueError(1), KeyError(2)])
+    except* ValueError:
+        yield 1
+        raise
+    except* KeyError:
+        yield 2
+        raise RuntimeError(3) from TypeError(4)
