@@ -140,7 +140,16 @@ def forward_clause(saved: Saved, group: Saved) -> None:
     by having the group's own traceback, cause and context: a pickle has no tracebacks, so it gets today's."""
     forward(saved)
     if saved[1] is None and all(one is other for one, other in zip(saved[1:4], group[1:4], strict=True)):
-        saved[0].__traceback__ = group[0].__traceback__
+        whole = {id(leaf) for leaf in leaves(group[0])}
+        if all(id(leaf) in whole for leaf in leaves(saved[0])):
+            saved[0].__traceback__ = group[0].__traceback__
+
+
+def leaves(error: BaseException) -> list[BaseException]:
+    """The exceptions in a group and the groups within it; a bare exception itself."""
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for part in error.exceptions for leaf in leaves(part)]
+    return [error]
 
 
 async def closing(generator: Any) -> None:

@@ -277,3 +277,16 @@ def clause_that_raises_again_and_one_that_raises_anew(log):
     except* KeyError:
         yield 2
         raise RuntimeError(3) from TypeError(4)
+
+
+def clause_that_raises_a_group_of_its_own(log):
+    try:
+        raise ExceptionGroup("g", [ValueError(1), KeyError(2)])
+    except* ValueError:
+        try:
+            raise ExceptionGroup("g", [ValueError(1), KeyError(2)])
+        except* ValueError:
+            yield 1
+        raise
+    except* KeyError:
+        log((yield 2))
