@@ -22,26 +22,31 @@ Callback = Callable[..., Any]
 
 @dataclass(frozen=True, slots=True)
 class Replacement:
-    """What is called instead of a registered callable: `yield from twin(…)`, and `coroutine(…)` in async code."""
+    """What is called instead of a registered callable: `yield from twin(…)`, and in async code `coroutine(…)`, or
+    `await awaited(…)`."""
 
     callable: Any  # keeps its id from being used again
     twin: Callback | None
     coroutine: Callback | None
+    awaited: Callback | None
 
 
 REPLACEMENTS: dict[int, Replacement] = {}  # by id of the callable, as not all of them can be hashed
 AWAITS: dict[type, Callable[[Any], Any]] = {}
 
 
-def suspends(callable: Any, twin: Callback | None, coroutine: Callback | None = None) -> None:
+def suspends(
+    callable: Any, twin: Callback | None, coroutine: Callback | None = None, *, awaited: Callback | None = None
+) -> None:
     """Let calls of `callable` inside durable code suspend.
 
     `twin`: a durable generator function with the same parameters, delegated to in plain and generator functions, and in
     `async def` bodies too unless `coroutine` is given: that is called there instead, and its result used in its place.
+    `awaited`: called instead by `await callable(…)`, where `callable` is not awaitable natively; default `coroutine`.
 
     Example: suspends(time.sleep, durable_sleep)
     """
-    REPLACEMENTS[id(callable)] = Replacement(callable, twin, coroutine)
+    REPLACEMENTS[id(callable)] = Replacement(callable, twin, coroutine, awaited or coroutine)
 
 
 def awaits(kind: type, adapt: Callable[[Any], Any]) -> None:
@@ -143,11 +148,11 @@ def awaiting(twin: Callback, /, *arguments: Any, **keywords: Any) -> Any:
 
 
 def replaced(function: Any) -> Any:
-    """The callee of `await f(…)`: a registered `coroutine` in the place of f, else f itself."""
+    """The callee of `await f(…)`: what is registered in the place of f, else f itself."""
     found = REPLACEMENTS.get(id(function))
-    if found is None or found.coroutine is None:
+    if found is None or found.awaited is None:
         return function
-    return found.coroutine
+    return found.awaited
 
 
 def ready(awaitable: Any) -> Any:
@@ -214,6 +219,8 @@ def delegate(source: Any) -> Any:
         return source if id(source.ag_code) in UNITS else adopt(source)
     if kind is CoroutineType:  # in a generator function under `types.coroutine`
         return source if id(source.cr_code) in UNITS else adopt(source)
+    if kind is COROUTINE_WRAPPER:
+        return adopt_steps(source)
     if type(getattr(kind, "__iter__", None)) is FunctionType:  # a class of the user's, whose generator may be durable
         iterator = iter(source)
         return delegate(iterator) if type(iterator) is GeneratorType else Awaited(iterator)

@@ -126,6 +126,8 @@ def delegates(frame: Frame, inner: Any) -> list[Any]:
             return [anext(inner, *frame.via_arguments)]
         case "aclose":
             return [closing(inner)]
+    if type(inner) is CoroutineType and frame.unit.kind == "generator":
+        return [inner.__await__()]  # as in `def __await__(self): yield from coroutine.__await__()`
     return [inner]
 
 

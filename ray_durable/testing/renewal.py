@@ -66,7 +66,9 @@ def renewed(suspended: Any) -> Any:
         return suspended
     handle = None if driver is None else held_by(originals[-1], frames[-1], driver)
     found = without_hooks(restored, frames, handle, standing)
-    for each in originals:
+    for each in delegates_of(originals[0]):
+        if each is driver:
+            break
         mark(each)
     COUNTS["renewed"] += 1
     return found
@@ -100,6 +102,8 @@ def held_by(outer: Any, frame: Frame, driver: Any) -> Any:
     """What `outer` waits for: the driver itself, or the step of an async generator."""
     if isinstance(driver, types.AsyncGeneratorType):
         return parts(outer)[3]
+    if isinstance(driver, types.CoroutineType) and frame.unit.kind == "generator":
+        return driver.__await__()
     return Awaited(driver) if frame.via == "await" else driver
 
 

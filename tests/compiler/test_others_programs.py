@@ -121,3 +121,21 @@ def test_an_object_whose_own_iterator_is_a_generator_can_be_delegated_to():
     assert run_restored(delegating(Generating())) == ([1, 2], 3)
     assert run_restored(delegating([4, 5])) == ([4, 5], None)
     assert next(delegating(Stepping())) == 1
+
+
+class Handle:
+    def __await__(self):
+        result = yield from self.finish().__await__()
+        return result
+
+    async def finish(self):
+        await paused(1)
+        return 2
+
+
+def test_an_awaitable_may_delegate_to_the_steps_of_a_coroutine():
+    @durable
+    async def awaiting():
+        return await Handle()
+
+    assert run_restored(awaiting()) == ([1], 2)

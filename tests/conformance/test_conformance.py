@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import io
 import sys
 import traceback
 import types
@@ -105,6 +106,14 @@ def test_functions_inside_are_renewed_too():
     before = renewal.COUNTS["renewed"]
     assert list(outer(5)) == [6, 7]
     assert renewal.COUNTS["renewed"] - before == 4
+
+
+def test_what_is_delegated_to_is_closed_by_nobody_else():
+    @renewal.renewing
+    def lines(text):
+        yield from io.StringIO(text)
+
+    assert list(lines("a\nb\nc\n")) == ["a\n", "b\n", "c\n"]
 
 
 def test_drivers_stay_out_of_tracebacks():
