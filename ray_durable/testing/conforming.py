@@ -87,7 +87,7 @@ def hook(taken: Taken) -> Callable[[Any, str], types.CodeType | None]:
     return types.FunctionType(get_code.__code__, globals() | {"__name__": "importlib"}, closure=get_code.__closure__)
 
 
-KEPT = ("codecs", "encodings", "warnings")  # the interpreter itself holds what they define
+KEPT = ("codecs", "encodings", "warnings", "zipimport")  # the interpreter itself holds what they define
 
 
 def install(prefixes: Sequence[str], directory: str | None = None) -> None:
