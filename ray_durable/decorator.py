@@ -13,7 +13,7 @@ from ray_durable.errors import OptionError
 from ray_durable.running import is_inside
 from ray_durable.senders import numbered
 
-__all__ = ["DurableStream", "Starter", "remote"]
+__all__ = ["STREAMING", "DurableStream", "Starter", "remote", "stream_of"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -36,6 +36,9 @@ OPTIONS = frozenset(
         "_generator_backpressure_num_objects",
     }
 )
+
+
+STREAMING = ("generator", "async_generator")
 
 
 @overload
@@ -106,17 +109,27 @@ class Starter:
         """Start a coroutine; returns a `ray.ObjectRef` of its result, or for a generator function a `DurableStream`.
 
         It has been admitted durably by the time that the ref can resolve. Arguments that are refs arrive as values.
+        With `get_if_exists` the stream is that of the coroutine which has the name, as `handle.stream()` gives it.
         Raises: TypeError when the arguments do not fit, CannotSaveError, NotConnectedError."""
         from ray_durable.actors.starting import prepare, submit
 
         inspect.signature(self.function).bind(*args, **kwargs)
+        if self.joins:
+            return stream_of(connected("get_if_exists").ask("admit", *admission(self, args, kwargs)))
         client = connected(f"{self.function.__qualname__}.remote()")
         call = prepare(self.function, args, kwargs, self.given)
         ref = submit(client, call)
-        kind = self.function.__durable__.kind
-        if kind in ("generator", "async_generator"):
-            return DurableStream(call.header.id, ref)
-        return ref
+        return DurableStream(call.header.id, ref) if self.streams else ref
+
+    @property
+    def streams(self) -> bool:
+        """Whether what it starts is read as a stream."""
+        return self.function.__durable__.kind in STREAMING
+
+    @property
+    def joins(self) -> bool:
+        """Whether the stream may be that of a coroutine which is there already: only the controller knows its id."""
+        return self.streams and self.given.get("name") is not None and bool(self.given.get("get_if_exists"))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         raise TypeError(
@@ -133,13 +146,36 @@ def native_remote(starter: Starter, args: tuple[Any, ...], kwargs: dict[str, Any
 @durable
 def suspended_remote(starter: Starter, *args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
     """`Starter.remote` inside a coroutine, which waits suspended for arguments that are refs."""
+    from ray_durable.actors.client import suspended_ask
     from ray_durable.actors.starting import values_of
 
     args, kwargs = yield from values_of(args, kwargs)
-    return native_remote(starter, args, kwargs)
+    if not starter.joins:
+        return native_remote(starter, args, kwargs)
+    id = yield from suspended_ask(connected("get_if_exists"), "admit", *admission(starter, args, kwargs))
+    index = yield from suspended_ask(connected("get_if_exists"), "oldest_item", id)
+    return stream_from(id, index)
+
+
+def admission(starter: Starter, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+    """What the controller is asked with to start a coroutine, or to find the one that has its name."""
+    from ray_durable.actors.starting import prepare
+
+    call = prepare(starter.function, args, kwargs, starter.given)
+    return call.header.to_json(), call.state, call.get_if_exists
 
 
 suspends(Starter.remote, suspended_remote)
+
+
+@durable
+def stream_of(id: str) -> DurableStream:
+    """The stream of a coroutine that is there already, from the oldest value that is kept."""
+    return stream_from(id, connected("a durable stream").ask("oldest_item", id))
+
+
+def stream_from(id: str, index: int) -> DurableStream:
+    return DurableStream(id, connected("a durable stream").submit("wait", id), index)
 
 
 class DurableStream:

@@ -6,6 +6,7 @@ from typing import Any
 
 from ray_durable.compiler import durable
 from ray_durable.connection import connected
+from ray_durable.decorator import STREAMING, DurableStream, stream_of
 from ray_durable.senders import numbered
 
 __all__ = ["DurableHandle", "get_handle", "list"]
@@ -18,6 +19,7 @@ class DurableHandle:
         self.id: str = row["id"]
         self.name: str | None = row["name"]
         self.function: str = row["function"]
+        self.kind: str = row["kind"]
 
     def __repr__(self) -> str:
         return f"<durable coroutine {self.name or self.id}: {self.function}>"
@@ -25,6 +27,17 @@ class DurableHandle:
     def result(self) -> Any:
         """A `ray.ObjectRef` of its result."""
         return connected("result").submit("wait", self.id)
+
+    @durable
+    def stream(self) -> DurableStream:
+        """What a generator yields, from the oldest value that is kept: the one that its reader asked for last, which
+        that reader may have had. For a driver that goes on where another has ended; two at a time take each other's
+        values away.
+
+        Raises: TypeError when it is no generator."""
+        if self.kind not in STREAMING:
+            raise TypeError(f"{self!r} streams nothing, it is no generator: result() is a ref of what it returns")
+        return stream_of(self.id)
 
     @durable
     def status(self) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from ray_durable.errors import NoSuchCoroutineError
 if TYPE_CHECKING:
     from ray_durable.actors.leader import Leader
 
-__all__ = ["cancel", "deliver", "item"]
+__all__ = ["cancel", "deliver", "item", "oldest_item"]
 
 AGAIN_S = 0.2
 
@@ -64,6 +64,25 @@ async def item(leader: Leader, entry: Entry, index: int) -> tuple[bool, Value | 
                 value = None
             if value is not None:
                 return True, value
+        await entry.changed(AGAIN_S)
+
+
+async def oldest_item(leader: Leader, entry: Entry) -> int:
+    """The index of the oldest value of a stream that is kept; if none is, of the next one. Waits for no place."""
+    while True:
+        if entry.finished is not None:
+            finished = await leader.results.outcome(leader, entry)
+            return min((index for index, _ in finished.items), default=finished.emitted)
+        if entry.transfer is not None:
+            return entry.transfer.marks.read
+        record = runs_on(leader, entry)
+        if record is not None:
+            try:
+                index: int | None = await record.handle.oldest_item.remote(leader.term, entry.header.id)
+            except ray.exceptions.RayActorError:
+                index = None
+            if index is not None:
+                return index
         await entry.changed(AGAIN_S)
 
 

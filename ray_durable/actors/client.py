@@ -19,7 +19,7 @@ from ray_durable.operations import Request
 from ray_durable.runner import Coroutine
 from ray_durable.running import entered, is_inside
 
-__all__ = ["Client"]
+__all__ = ["Client", "suspended_ask"]
 
 CALLS_AT_ONCE = 1_000_000
 REMOVED_WITHIN_S = 10.0

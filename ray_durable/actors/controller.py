@@ -308,6 +308,10 @@ class Controller:
         entry = await self.find(id, patience_s=STREAM_PATIENCE_S)
         return await asking.item(self.leader, entry, index)
 
+    async def oldest_item(self, id: str) -> int:
+        """The index of the oldest value of a stream that is kept: where somebody who did not read it goes on."""
+        return await asking.oldest_item(self.leader, await self.find(id))
+
     async def cancel(self, id: str) -> bool:
         """Cancel a coroutine at its next yield point. False when it has ended already."""
         entry = await self.find(id)

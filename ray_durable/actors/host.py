@@ -313,6 +313,12 @@ class Host:
             hosted.readers.append(lambda news=news: news.done() or news.set_result(None))  # type: ignore[misc]
             await news
 
+    async def oldest_item(self, term: int, id: str) -> int | None:
+        """The index of the first streamed value that its reader does not surely have; None if it is not here."""
+        self.check(term)
+        hosted = self.engine.coroutines.get(id)
+        return None if hosted is None else hosted.marks.read
+
     async def inspect(self, term: int, id: str) -> dict[str, Any] | None:
         """Where a coroutine stands, as fields of `CoroutineView`; None if it is not here."""
         self.check(term)

@@ -30,6 +30,15 @@ async def reads(n):
 
 
 @ray_durable.remote
+async def joins(name):
+    stream = jobs.streams.options(name=name, get_if_exists=True).remote(99)
+    values = [await ref async for ref in stream]
+    rest = ray_durable.get_handle(name).stream()
+    rest.index = 3
+    return values, [await ref async for ref in rest]
+
+
+@ray_durable.remote
 def polls(n):
     ref = jobs.square.remote(n)
     value = ray.get(ref)

@@ -80,6 +80,25 @@ def test_a_stream_gives_each_value_once_and_then_the_result(live):
     assert ray.get(stream.completed(), timeout=30) == "the end"
 
 
+def test_a_stream_is_found_by_its_name_and_goes_on_with_the_value_asked_for_last(live):
+    begun = jobs.streams.options(name="found", _generator_backpressure_num_objects=2)
+    stream = begun.remote(6)
+    assert [ray.get(next(stream)) for _ in range(3)] == [0, 1, 2]
+    again = begun.options(get_if_exists=True).remote(99)
+    assert (again.id, [ray.get(ref) for ref in again]) == (stream.id, [2, 3, 4, 5])
+    assert ray.get(again.completed(), timeout=30) == "the end"
+    late = ray_durable.get_handle("found").stream()
+    oldest = late.index
+    assert oldest >= 5
+    assert [ray.get(ref) for ref in late] == list(range(oldest, 6))
+
+
+def test_one_that_is_no_generator_has_no_stream(live):
+    ray.get(jobs.helper.options(name="a plain one").remote(1), timeout=30)
+    with pytest.raises(TypeError, match="streams nothing"):
+        ray_durable.get_handle("a plain one").stream()
+
+
 def test_values_can_be_sent_into_a_generator(live):
     stream = jobs.echo.options(_generator_backpressure_num_objects=1).remote()
     assert ray.get(next(stream)) == 0

@@ -31,6 +31,12 @@ def test_one_reads_the_stream_of_another(live):
     assert ray.get(inside_jobs.reads.remote(4), timeout=60) == [0, 1, 2, 3]
 
 
+def test_one_reads_a_stream_that_it_finds_by_name(live):
+    begun = jobs.streams.options(name="found inside").remote(3)
+    assert ray.get(next(begun), timeout=60) == 0
+    assert ray.get(inside_jobs.joins.remote("found inside"), timeout=60) == ([0, 1, 2], [])
+
+
 def test_a_ready_ref_is_ready_without_waiting(live):
     assert ray.get(inside_jobs.polls.remote(3), timeout=60) == (9, 9, 1, 0)
 
