@@ -302,6 +302,21 @@ class CoroutineCancelledError(RayDurableError):
         return f"coroutine {self.id} was cancelled."
 
 
+class CoroutineExitedError(RayDurableError):
+    """A coroutine has raised SystemExit, KeyboardInterrupt or another exception that is no `Exception`; it is the
+    `__cause__`. Fields: `coroutine`, `raised`."""
+
+    def __init__(self, coroutine: str, raised: str) -> None:
+        super().__init__(coroutine, raised)
+        self.coroutine, self.raised = coroutine, raised
+
+    def __str__(self) -> str:
+        return (
+            f"the coroutine {self.coroutine!r} has raised {self.raised}, which ended it, and it alone. Return a value, "
+            "or raise an Exception, to end one."
+        )
+
+
 class CoroutineCancelled(BaseException):
     """Thrown into a cancelled coroutine at its yield point, so that its `finally` blocks run. Not for catching."""
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from ray_durable.clock import SYSTEM_CLOCK
 from ray_durable.compiler import durable, suspend_at_back_edges, suspends
-from ray_durable.running import is_inside
+from ray_durable.running import entered, is_inside
 
 __all__ = [
     "Emit",
@@ -116,14 +116,23 @@ def yield_point() -> None:
 
 @durable
 def suspended_yield_point() -> Generator[Request, Any, None]:
-    yield PAUSE
+    if entered.identity is not None:  # else an `async def` runs on an ordinary event loop
+        yield PAUSE
 
 
 @durable
 def suspended_sleep(seconds: float) -> Generator[Request, Any, None]:
     if seconds < 0:
         raise ValueError("sleep length must be non-negative")
-    yield Sleep(SYSTEM_CLOCK.now() + seconds) if seconds else PAUSE
+    if entered.identity is None:
+        blocking_sleep(seconds)
+    else:
+        yield Sleep(SYSTEM_CLOCK.now() + seconds) if seconds else PAUSE
+
+
+def blocking_sleep(seconds: float) -> None:
+    """`time.sleep` itself: in durable code that name means the one above."""
+    time.sleep(seconds)
 
 
 def native_sleep(delay: float, result: Any) -> Any:
@@ -137,7 +146,10 @@ async def sleep(delay: float, result: Any = None) -> Any:
     time wherever the coroutine lives by then. Stands in for `asyncio.sleep` inside durable code."""
     if not is_inside():
         return await native_sleep(delay, result)
-    return await Suspended(Sleep(SYSTEM_CLOCK.now() + delay, result) if delay > 0 else PAUSE)
+    if delay > 0:
+        return await Suspended(Sleep(SYSTEM_CLOCK.now() + delay, result))
+    await Suspended(PAUSE)
+    return result
 
 
 async def async_yield_point() -> None:
@@ -174,7 +186,7 @@ def install() -> None:
     concurrency.install()
     steps.install()
     suspend_at_back_edges(suspended_yield_point)
-    suspends(time.sleep, suspended_sleep, sleep)
+    suspends(time.sleep, suspended_sleep)
     suspends(asyncio.sleep, suspended_sleep, sleep)
-    suspends(yield_point, suspended_yield_point, async_yield_point)
+    suspends(yield_point, suspended_yield_point, awaited=async_yield_point)
     suspends(receive, suspended_receive, receive)

@@ -93,9 +93,7 @@ class Branch:
         except StopIteration as stop:
             self.request = None
             return Outcome.RETURNED, stop.value
-        except (KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException as raised:
+        except BaseException as raised:  # also SystemExit: it ends the coroutine, not the host that runs others too
             self.request = None
             return Outcome.RAISED, raised
         finally:

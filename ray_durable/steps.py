@@ -64,7 +64,8 @@ def suspended_step(function: Any, /, *args: Any, **kwargs: Any) -> Generator[Req
     except Exception as raised:
         error = raised
     del run, function, args, kwargs
-    yield PAUSE
+    if is_inside():
+        yield PAUSE
     if error is not None:
         raise error
     return result

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from ray_durable.checkpoint.codec import dumps, loads
 from ray_durable.checkpoint.record import Kind
-from ray_durable.errors import CannotSaveError, CoroutineCancelledError
+from ray_durable.errors import CannotSaveError, CoroutineCancelledError, CoroutineExitedError
 
 __all__ = ["ENDINGS", "Ending", "Failure", "Finished", "Value", "pack_outcome"]
 
@@ -71,9 +71,13 @@ class Value:
 
 def pack_outcome(id: str, ending: Ending, value: Any) -> tuple[Ending, bytes, str]:
     """The record's kind of ending, its payload, and the text of the traceback. A result that cannot be saved is a
-    failure; whatever was thrown to cancel it, a cancelled coroutine's outcome is CoroutineCancelledError."""
+    failure; whatever was thrown to cancel it, a cancelled coroutine's outcome is CoroutineCancelledError, and
+    what is no Exception fails as CoroutineExitedError."""
     if ending == "cancelled":
         value = CoroutineCancelledError(id)
+    elif ending == "failed" and not isinstance(value, Exception):
+        raised, value = value, CoroutineExitedError(id, repr(value))  # as itself it would end whoever asks
+        value.__cause__ = raised
     try:
         payload = dumps(value)
     except CannotSaveError as refusal:
