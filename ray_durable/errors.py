@@ -185,11 +185,13 @@ class LogStoppedError(RayDurableError):
 
 
 class CannotSaveError(RayDurableError):
-    """A value in a coroutine's state cannot be pickled; the checkpoint before stands.
+    """A value in a coroutine's state cannot be pickled, or one that it returns, yields or raises.
 
-    Fields: `path` (to the value: `locals.clients[3].sock`), `type_name`, `reason`, and, as far as known, `function`,
-    `filename`, `lineno` of the frame that holds it.
+    Fields: `path` (to the value: `locals.clients[3].sock`, `return value[0]`), `type_name`, `reason`, and, as far as
+    known, `function`, `filename`, `lineno` of the frame that holds it.
     """
+
+    GIVEN = ("return value", "yielded value", "exception")
 
     def __init__(
         self, path: str, type_name: str, reason: str, function: str = "", filename: str = "", lineno: int = 0
@@ -204,7 +206,22 @@ class CannotSaveError(RayDurableError):
         local = self.path.removeprefix("locals.").partition(".")[0].partition("[")[0]
         return local if local and self.path.startswith("locals.") else self.path
 
+    def of(self, given: str, function: str) -> CannotSaveError:
+        """The same error about what a function gives, one of `GIVEN`, instead of a frame's local."""
+        if self.filename:
+            return self  # it is in a frame after all: of a coroutine that was to be given
+        step = "" if not self.path or self.path[0] in "[." else "."
+        return CannotSaveError(f"{given}{step}{self.path}", self.type_name, self.reason, function)
+
     def __str__(self) -> str:
+        given = next((given for given in self.GIVEN if self.path.startswith(given)), None)
+        if given is not None:
+            part = self.path.removeprefix(given)
+            return (
+                f"The {given} of {self.function}() cannot be saved: {f'its {part}' if part else 'it'} is a "
+                f"{self.type_name}, which cannot be pickled ({self.reason}). Give plain data in its place, or what "
+                "another process can open again: a path, an address, a key."
+            )
         where = f"{self.filename}:{self.lineno}, {self.function}(): " if self.filename else ""
         return (
             f"{where}{self.path} is a {self.type_name}, which cannot be pickled ({self.reason}). The checkpoint before "

@@ -290,7 +290,7 @@ class Engine:
     def end(self, hosted: Hosted, ending: Ending, value: Any) -> None:
         """Make the outcome durable, then tell of it."""
         header = hosted.header
-        ending, payload, text = pack_outcome(header.id, ending, value)
+        ending, payload, text = pack_outcome(header.id, header.function, ending, value)
         hosted.coroutine.seq += 1
         self.let_go_of_branches(hosted.coroutine)
         hosted.coroutine.host = None

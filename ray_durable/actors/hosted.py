@@ -214,7 +214,10 @@ class Hosted:
         """Take the value that `branch` yields out of its request: index and payload of the `item` record."""
         request = branch.request
         assert isinstance(request, Emit)
-        payload = dumps(request.value)
+        try:
+            payload = dumps(request.value)
+        except CannotSaveError as refusal:
+            raise refusal.of("yielded value", self.header.function) from None
         index = self.marks.emitted
         self.marks.emitted += 1
         self.items.append((index, payload))

@@ -174,7 +174,7 @@ class Leader:
         if entry.owner or entry.leaving or entry.finished is not None or entry.epoch == 0:
             return
         header, epoch = entry.header, entry.epoch
-        ending, payload, text = pack_outcome(header.id, ending, value)
+        ending, payload, text = pack_outcome(header.id, header.function, ending, value)
         self.ledger.leave(entry, "")
         await self.commit((header.id, epoch, ENDINGS[ending], payload))
         self.finished(Finished(header.id, epoch, ending, payload, text))

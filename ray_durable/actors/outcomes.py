@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import ray
+
 from ray_durable.checkpoint.codec import dumps, loads
 from ray_durable.checkpoint.record import Kind
 from ray_durable.errors import CannotSaveError, CoroutineCancelledError, CoroutineExitedError
@@ -69,7 +71,7 @@ class Value:
         return loads, (self.payload,)
 
 
-def pack_outcome(id: str, ending: Ending, value: Any) -> tuple[Ending, bytes, str]:
+def pack_outcome(id: str, function: str, ending: Ending, value: Any) -> tuple[Ending, bytes, str]:
     """The record's kind of ending, its payload, and the text of the traceback. A result that cannot be saved is a
     failure; whatever was thrown to cancel it, a cancelled coroutine's outcome is CoroutineCancelledError, and
     what is no Exception fails as CoroutineExitedError."""
@@ -78,12 +80,22 @@ def pack_outcome(id: str, ending: Ending, value: Any) -> tuple[Ending, bytes, st
     elif ending == "failed" and not isinstance(value, Exception):
         raised, value = value, CoroutineExitedError(id, repr(value))  # as itself it would end whoever asks
         value.__cause__ = raised
+    text = "" if ending == "completed" else user_traceback(value)
     try:
-        payload = dumps(value)
+        return ending, dumps(cause_of(value)), text
     except CannotSaveError as refusal:
-        ending, value = "failed", refusal
-        payload = dumps(refusal)
-    return ending, payload, "" if ending == "completed" else user_traceback(value)
+        lacking = refusal.of("return value" if ending == "completed" else "exception", function)
+        payload = dumps(lacking)
+        lacking.__cause__ = value if isinstance(value, BaseException) else None  # for the text alone
+        return "failed", payload, user_traceback(lacking)
+
+
+def cause_of(value: Any) -> Any:
+    """What a failed call's error stands for. Ray makes a class for such an error, of its own and the cause's; made once
+    more of that class it would be no subclass of the cause's, and nobody could catch it as such."""
+    while isinstance(value, ray.exceptions.RayTaskError) and isinstance(value.cause, BaseException):
+        value = value.cause
+    return value
 
 
 def user_traceback(error: BaseException) -> str:

@@ -117,6 +117,17 @@ def fails(amount):
     raise Refused(amount)
 
 
+@ray.remote(num_cpus=0)
+def refuses(amount):
+    raise Refused(amount)
+
+
+@ray_durable.remote
+def passes_on(kind, amount):
+    """Waits for a Ray task or another coroutine that fails, and lets the error through."""
+    return ray.get(refuses.remote(amount) if kind == "task" else fails.remote(amount))
+
+
 @ray_durable.remote
 def holds_a_socket():
     time.sleep(0.01)

@@ -135,6 +135,16 @@ def test_a_users_exception_keeps_its_type_and_the_users_lines(live):
     assert "raise Refused(amount)" in text
 
 
+@pytest.mark.parametrize("kind", ["task", "coroutine"])
+def test_an_exception_of_an_inner_call_is_caught_by_its_type(live, kind):
+    with pytest.raises(jobs.Refused) as caught:
+        ray.get(jobs.passes_on.remote(kind, 7), timeout=30)
+    assert caught.value.amount == 7
+    text = str(caught.value)
+    assert "raise Refused(amount)" in text
+    assert "in passes_on" in text
+
+
 def test_a_local_that_cannot_be_saved_is_named_with_its_place(live):
     with pytest.raises(CannotSaveError) as caught:
         ray.get(jobs.holds_a_socket.options(name="socket").remote(), timeout=30)
