@@ -77,7 +77,8 @@ def hook(taken: Taken) -> Callable[[Any, str], types.CodeType | None]:
     below = os.path.join(os.path.abspath(taken.directory), "") if taken.directory else "\0"
 
     def get_code(self: Any, fullname: str) -> types.CodeType | None:
-        if fullname not in taken.prefixes and not fullname.startswith(within) and not self.path.startswith(below):
+        known = isinstance(fullname, str) and (fullname in taken.prefixes or fullname.startswith(within))
+        if not known and not (isinstance(self.path, str) and self.path.startswith(below)):
             return usual(self, fullname)
         tree = Decorate().visit(ast.parse(self.get_data(self.path), self.path))
         code: types.CodeType = compile(tree, self.path, "exec", dont_inherit=True)
@@ -197,7 +198,7 @@ def by_unittest(name: str, select: str | None) -> dict[str, str]:
     """Run a module's tests, those of CPython as `python -m test` does: without what needs much time or a network."""
     if name.split(".")[0] == "test":
         importlib.import_module("test.support").use_resources = []  # type: ignore[attr-defined]
-    loader = unittest.TestLoader()
+    loader: unittest.TestLoader = importlib.import_module("unittest").TestLoader()  # which may be another by now
     if select:
         loader.testNamePatterns = [f"*{select}*"]
     suite = loader.loadTestsFromName(name)
