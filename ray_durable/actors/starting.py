@@ -3,6 +3,7 @@ runs them again."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from ray_durable.actors.arranging import SENT
 from ray_durable.actors.refs import Fetch
 from ray_durable.actors.transfer import Demands, Header
+from ray_durable.checkpoint.codec import loads
 from ray_durable.clock import SYSTEM_CLOCK
 from ray_durable.compiler import durable
 from ray_durable.compiler.references import dumps
@@ -24,10 +26,10 @@ __all__ = ["Request", "prepare", "send_in", "submit", "values_of"]
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is to be admitted: the header, the pickled call, and how to treat a name that is taken."""
+    """What is to be admitted: the header, the pickled call (or a ref of it), and how to treat a name that is taken."""
 
     header: Header
-    state: bytes
+    state: Any
     get_if_exists: bool = False
 
 
@@ -73,7 +75,8 @@ def retried_exceptions(options: Mapping[str, Any]) -> bool | list[str]:
 
 
 def prepare(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], options: Mapping[str, Any]) -> Request:
-    """Pickle the call, with refs among its arguments replaced by their values.
+    """Pickle the call. Refs among its arguments are replaced by their values, elsewhere and later: nobody waits here,
+    except for a stream's, which would be asked for values before it is there.
 
     Raises: CannotSaveError, OptionError; RuntimeError for refs in ordinary code that a coroutine calls."""
     if is_inside() and refs_among(args, kwargs):
@@ -81,8 +84,6 @@ def prepare(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], option
             "waiting for an argument that is a ref would block this coroutine's host: call .remote() in the durable "
             "function itself, or pass the value"
         )
-    args = tuple(ray.get(arg) if isinstance(arg, ray.ObjectRef) else arg for arg in args)
-    kwargs = {name: ray.get(arg) if isinstance(arg, ray.ObjectRef) else arg for name, arg in kwargs.items()}
     inside = entered.identity
     compiled = function.__durable__
     header = Header(
@@ -100,13 +101,44 @@ def prepare(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], option
         parent=inside.id if inside is not None else None,
         demands=demands_of(options),
     )
-    state = dumps((function, args, kwargs))
+    refs = refs_among(args, kwargs)
+    state: Any = dumps((function, *with_values(args, kwargs, [None] * len(refs))))
+    if refs and header.streams:
+        state = dumps((function, *with_values(args, kwargs, ray.get(refs))))
+    elif refs:
+        state = binding().remote(state, places_of_refs(args, kwargs), *refs)
     return Request(header, state, bool(options.get("get_if_exists", False)))
 
 
 def refs_among(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Any]:
     """The arguments that are refs."""
     return [arg for arg in (*args, *kwargs.values()) if isinstance(arg, ray.ObjectRef)]
+
+
+def with_values(args: tuple[Any, ...], kwargs: Mapping[str, Any], values: list[Any]) -> Any:
+    """The arguments with `values` in the place of the refs among them, in order."""
+    rest = iter(values)
+    filled = tuple(next(rest) if isinstance(arg, ray.ObjectRef) else arg for arg in args)
+    return filled, {name: next(rest) if isinstance(arg, ray.ObjectRef) else arg for name, arg in kwargs.items()}
+
+
+def places_of_refs(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[int | str]:
+    """Where the refs are among the arguments: positions and names."""
+    given: list[tuple[int | str, Any]] = [*enumerate(args), *kwargs.items()]
+    return [at for at, arg in given if isinstance(arg, ray.ObjectRef)]
+
+
+@functools.cache
+def binding() -> Any:
+    return ray.remote(num_cpus=0)(bound)
+
+
+def bound(state: bytes, places: list[int | str], *values: Any) -> bytes:
+    """A pickled call with the values of its refs, in a task, for whose arguments Ray waits."""
+    function, args, kwargs = loads(state)
+    given = dict(zip(places, values, strict=True))
+    args = tuple(given.get(at, arg) for at, arg in enumerate(args))
+    return dumps((function, args, {name: given.get(name, arg) for name, arg in kwargs.items()}))
 
 
 @durable
@@ -120,9 +152,7 @@ def values_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Generator[Any, A
     for succeeded, value in outcomes:
         if not succeeded:
             raise value
-    known = {ref: value for ref, (_, value) in zip(refs, outcomes, strict=True)}
-    args = tuple([known[arg] if isinstance(arg, ray.ObjectRef) else arg for arg in args])
-    return args, {name: known[arg] if isinstance(arg, ray.ObjectRef) else arg for name, arg in kwargs.items()}
+    return with_values(args, kwargs, [value for _, value in outcomes])
 
 
 def submit(client: Any, request: Request) -> Any:

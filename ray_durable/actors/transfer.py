@@ -62,6 +62,11 @@ class Header:
     parent: str | None = None
     demands: Demands = Demands()
 
+    @property
+    def streams(self) -> bool:
+        """Whether it is read as a stream of values."""
+        return self.kind in ("generator", "async_generator")
+
     def retries(self, error: BaseException) -> bool:
         """Whether the coroutine is to run again after this exception, if it may at all."""
         if isinstance(self.retry_exceptions, bool):

@@ -17,7 +17,6 @@ from ray_durable.errors import (
     CoroutineCancelledError,
     NameTakenError,
     NoSuchCoroutineError,
-    OptionError,
     SettingError,
 )
 from tests.cluster import jobs
@@ -42,6 +41,18 @@ def test_another_storage_than_the_clusters_is_refused_and_its_own_taken_in_any_f
         with pytest.raises(SettingError):
             ray_durable.init(wrong)
     assert ray.get(jobs.child.remote(3), timeout=60) == 3
+
+
+def test_starting_one_does_not_wait_for_its_arguments(live, tmp_path):
+    gate = str(tmp_path / "gate")
+    pending = jobs.slow_square.remote(5, gate, str(tmp_path / "journal"))
+    later = jobs.child.remote(pending)
+    failing = jobs.child.remote(i=jobs.child.remote(jobs.fails.remote(7)))
+    assert ray.wait([later], timeout=0.2)[0] == []
+    Path(gate).touch()
+    assert ray.get(later, timeout=60) == 25
+    with pytest.raises(jobs.Refused):
+        ray.get(failing, timeout=60)
 
 
 def test_gather_over_durable_calls_and_refs(live):
@@ -206,15 +217,6 @@ def test_inspect_shows_the_frames(live):
     assert "ticks" in text
     assert "time.sleep(pause)" in text
     assert ray.get(ref, timeout=60) == list(range(40))
-
-
-@pytest.mark.parametrize(
-    ("options", "reason"),
-    [({"num_cpu": 1}, "no such option"), ({"num_cpus": -1}, "negative"), ({"scheduling_strategy": "HERE"}, "DEFAULT")],
-)
-def test_bad_options_are_refused_before_anything_starts(live, options, reason):
-    with pytest.raises(OptionError, match=reason):
-        jobs.helper.options(**options).remote(1)
 
 
 def test_arguments_that_do_not_fit_are_refused_at_the_call(live):
