@@ -10,33 +10,13 @@ from typing import Any, TypeVar, overload
 from ray_durable.compiler import durable, suspends
 from ray_durable.connection import connected
 from ray_durable.errors import OptionError
+from ray_durable.options import check_options
 from ray_durable.running import is_inside
 from ray_durable.senders import numbered
 
 __all__ = ["STREAMING", "DurableStream", "Starter", "remote", "stream_of"]
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-OPTIONS = frozenset(
-    {
-        "num_cpus",
-        "num_gpus",
-        "memory",
-        "resources",
-        "label_selector",
-        "scheduling_strategy",
-        "runtime_env",
-        "name",
-        "namespace",
-        "get_if_exists",
-        "max_retries",
-        "retry_exceptions",
-        "checkpoint_every",
-        "keep_history",
-        "_generator_backpressure_num_objects",
-    }
-)
-
 
 STREAMING = ("generator", "async_generator")
 
@@ -82,23 +62,12 @@ def make_remote(function: Any, options: dict[str, Any]) -> Any:
     return compiled
 
 
-def check_options(options: dict[str, Any]) -> None:
-    """Raises: OptionError."""
-    for name, value in options.items():
-        if name not in OPTIONS:
-            raise OptionError(name, f"there is no such option; there are {', '.join(sorted(OPTIONS))}")
-        if name == "checkpoint_every" and value is not None and not value > 0:
-            raise OptionError(name, f"{value!r}: give a number of seconds above 0")
-        if name in ("num_cpus", "num_gpus", "memory") and value is not None and value < 0:
-            raise OptionError(name, f"{value!r} is negative")
-
-
 class Starter:
     """One durable function with options: what `fn.options(...)` returns."""
 
     def __init__(self, function: Any, options: dict[str, Any]) -> None:
         self.function = function
-        self.given = options
+        self.given = {name: value for name, value in options.items() if value is not None}
 
     def options(self, **options: Any) -> Starter:
         """The same function with other options, for one start. Raises: OptionError."""

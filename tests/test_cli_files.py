@@ -89,6 +89,14 @@ def test_stats_counts_each_coroutine_once_over_all_logs(storage):
     assert "host-2" in text
 
 
+def test_stats_takes_names_of_any_type(storage):
+    log = open_log(str(storage), "host-3")
+    id = "f" * 32
+    log.append(id, 1, 1, Kind.ADOPTED, Transfer(Header(id, "shop.pipeline", 5), "call", b"state").encode())
+    log.close(10)
+    assert run_json("store", "stats", "--storage", str(storage))["coroutines"]["unfinished"] == 13
+
+
 def test_storage_comes_from_the_environment_too(storage, monkeypatch):
     monkeypatch.setenv("RAY_DURABLE_STORAGE", f"file://{storage}")
     assert run_json("store", "stats")["objects"] == len(objects(storage))

@@ -228,7 +228,7 @@ def survey(recoveries: dict[str, Recovery]) -> list[Kept]:
     for id, ((_, epoch, seq), writer, found) in best.items():
         name, function = headers.get(id, (None, ""))
         kept.append(Kept(id, name, function, state_of(found), epoch, seq, writer))
-    return sorted(kept, key=lambda each: (each.name or "", each.id))
+    return sorted(kept, key=lambda each: (str(each.name or ""), each.id))  # names were not always checked
 
 
 def state_of(found: Recovered) -> str:
