@@ -95,8 +95,10 @@ class Listener:
 
 
 class Beater:
-    """Tells the listener every `period_s` that this host lives; `renewed` is when the last beat that was answered had
-    been sent: the answer may have waited long for a process that stood still."""
+    """Tells the listener every `period_s` that this host lives, as long as its event loop does.
+
+    `renewed` is when the last beat that was answered had been sent: the answer may have waited long for a process that
+    stood still."""
 
     def __init__(
         self,
@@ -107,8 +109,10 @@ class Beater:
         period_s: float,
         turns: Callable[[], int],
         raylet_is_alive: Callable[[], bool],
+        loop_is_alive: Callable[[], bool] = lambda: True,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
+        self.loop_is_alive = loop_is_alive
         self.host, self.address, self.period_s = host, address, period_s
         self.token, self.proof = token, token.encode()
         self.turns, self.raylet_is_alive, self.clock = turns, raylet_is_alive, clock
@@ -121,7 +125,8 @@ class Beater:
 
     def beat(self) -> None:
         while not self.closed.is_set():
-            self.say()
+            if self.loop_is_alive():  # else its silence has it taken over
+                self.say()
             self.closed.wait(self.period_s)
             self.take_answers()
         self.socket.close()

@@ -12,6 +12,7 @@ import gc
 import logging
 import os
 import sys
+import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -95,6 +96,7 @@ class Host:
             period_s=self.settings.heartbeat_s,
             turns=lambda: self.engine.turns,
             raylet_is_alive=cluster.raylet_is_alive,
+            loop_is_alive=threading.current_thread().is_alive,
         )
         return {
             "pid": os.getpid(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
 
 import pytest
@@ -38,6 +39,18 @@ def test_a_beat_is_heard_and_its_answer_renews_the_lease(listener):
     until(lambda: "host-1" in listener.beats and host.renewed > before)
     assert listener.beats["host-1"].turns == 7
     host.close()
+
+
+def test_a_host_whose_event_loop_has_ended_falls_silent(listener):
+    loop = threading.Thread(target=lambda: None)
+    loop.start()
+    loop.join()
+    host = beater(listener, loop_is_alive=loop.is_alive)
+    lively = Beater("host-2", listener.address, listener.token, period_s=0.02, turns=lambda: 0, raylet_is_alive=bool)
+    until(lambda: "host-2" in listener.beats)
+    assert "host-1" not in listener.beats
+    host.close()
+    lively.close()
 
 
 def test_a_beat_without_the_token_counts_for_nothing(listener):
