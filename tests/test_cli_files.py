@@ -224,6 +224,14 @@ def test_an_unfit_storage_is_refused_in_one_sentence(command, storage, says):
     assert not Path("/no").exists()
 
 
+@pytest.mark.parametrize("command", [*(["store", name] for name in ("stats", "verify", "compact")), ["history", "x"]])
+def test_a_folder_that_holds_no_storage_is_not_called_sound(command, tmp_path):
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "syslog").write_text("somebody else's")
+    assert "There is no storage in" in run(*command, "--storage", str(tmp_path), code=1)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["logs", "syslog"]
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
 @pytest.mark.parametrize(
     "command",

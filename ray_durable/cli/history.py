@@ -15,7 +15,7 @@ import typer
 from ray_durable.cli.cluster import NameArgument, NamespaceOption, moment
 from ray_durable.cli.joining import AddressOption, joined
 from ray_durable.cli.output import Answer, command, headline, table
-from ray_durable.cli.storage import StorageOption, opened, recovered, survey
+from ray_durable.cli.storage import StorageOption, existing, opened, recovered, survey
 from ray_durable.clock import SYSTEM_CLOCK
 from ray_durable.errors import NoSuchCoroutineError
 from ray_durable.inspection import bytes_text
@@ -53,7 +53,7 @@ def history(
             storage = asker.ask("status")["storage"]
         store, keys = opened(storage)
     else:
-        store, keys = opened(storage)
+        store, keys = existing(storage)
         id = find(name, store, keys)
     damaged: list[str] = []
     steps = sorted(steps_of(id, store, keys, damaged), key=lambda step: (step.epoch, step.time, step.seq))

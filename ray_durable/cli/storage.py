@@ -54,7 +54,7 @@ def stats(storage: StorageOption = None) -> Answer:
     """Show what a storage holds: logs, bytes, coroutines by state, and the keys that its objects need."""
     from ray_durable.checkpoint import maintenance
 
-    store, keys = opened(storage)
+    store, keys = existing(storage)
     listed = objects(store)
     logs = maintenance.stats(store, keys)
     states = dict(sorted(Counter(each.state for each in survey(dict(recovered(store, keys)))).items()))
@@ -101,7 +101,7 @@ def verify(storage: StorageOption = None) -> Answer:
     """Check every object: digests, signatures, seals, chunks. Exit status 1 if something is damaged or missing."""
     from ray_durable.checkpoint import maintenance
 
-    store, keys = opened(storage)
+    store, keys = existing(storage)
     found = maintenance.verify(store, keys)
     plain = {"sound": found.sound, "storage": store.url, **asdict(found)}
     verdict = "sound" if found.sound else "NOT SOUND"
@@ -124,7 +124,7 @@ def compact(storage: StorageOption = None) -> Answer:
     """Empty sealed logs of which nothing is needed any more, and delete old orphans. Safe beside a running cluster."""
     from ray_durable.checkpoint import maintenance
 
-    store, keys = opened(storage)
+    store, keys = existing(storage)
     before = sum(each.size for each in objects(store))
     found = maintenance.compact(store, keys=keys)
     freed = before - sum(each.size for each in objects(store))
@@ -181,6 +181,20 @@ def opened(storage: str | None) -> tuple[Store, Keys]:
     if path is not None and not Path(path).expanduser().is_dir():
         raise CommandFailed(f"There is no storage at {path}.", "Name one with --storage, or set RAY_DURABLE_STORAGE.")
     return open_store(url), keys_of(settings)
+
+
+def existing(storage: str | None) -> tuple[Store, Keys]:
+    """The storage that is meant, in which a cluster or a log has been."""
+    from ray_durable.checkpoint.names import LOGS, claims, parse_log_object
+
+    store, keys = opened(storage)
+    logs = (each.name.removeprefix(LOGS).partition("/")[2] for each in store.list(LOGS))
+    if not claims(store, "cluster/") and not any(parse_log_object(leaf) for leaf in logs):
+        raise CommandFailed(
+            f"There is no storage in {store.url}: nothing there is ray_durable's.",
+            "Name one with --storage, or set RAY_DURABLE_STORAGE.",
+        )
+    return store, keys
 
 
 def objects(store: Store) -> list[Listed]:
