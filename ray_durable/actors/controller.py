@@ -25,6 +25,7 @@ from ray_durable.actors.leader import Leader
 from ray_durable.actors.ledger import Entry
 from ray_durable.actors.opening import open_metered
 from ray_durable.actors.outcomes import Failure, Value
+from ray_durable.actors.placement import lacking
 from ray_durable.actors.rebuild import Rebuilt, controller_writer, read_logs, rebuild
 from ray_durable.actors.retiring import keep_tidy
 from ray_durable.actors.takeover import take_over
@@ -278,7 +279,7 @@ class Controller:
             "namespace": header.namespace,
             "function": header.function,
             "kind": header.kind,
-            "state": entry.state,
+            "state": self.state(entry),
             "host": entry.owner or None,
             "node": record.node if record is not None else None,
             "epoch": entry.epoch,
@@ -286,12 +287,21 @@ class Controller:
             "trouble": self.trouble(entry),
         }
 
+    def state(self, entry: Entry) -> str:
+        """In the words of the command line. One whose own host has not started, as no node has room, is pending."""
+        record = self.fleet.hosts.get(entry.owner)
+        waits = entry.state == "moving" and record is not None and record.state == "starting"
+        return "pending" if waits else entry.state
+
     def trouble(self, entry: Entry) -> str | None:
-        """Why a coroutine waits for a host, as far as hosts fail to start."""
-        if entry.state not in ("pending", "moving"):
+        """Why a coroutine waits for a host: hosts fail to start, or the nodes have no place for it."""
+        state, demands = self.state(entry), entry.header.demands
+        if state not in ("pending", "moving"):
             return None
-        tries = self.fleet.trouble(entry.header.id, entry.header.demands)
-        return None if tries is None else f"no host starts ({tries.failures} failures in a row): {tries.reason}"
+        tries = self.fleet.trouble(entry.header.id, demands)
+        if tries is not None:
+            return f"no host starts ({tries.failures} failures in a row): {tries.reason}"
+        return lacking(demands, self.fleet.nodes.values()) if state == "pending" else None
 
     async def rows(self) -> list[dict[str, Any]]:
         """A row per coroutine, the oldest first."""
@@ -366,7 +376,7 @@ class Controller:
             "draining": dict(self.fleet.draining),
             "coroutines": len(ledger.entries),
             "unfinished": ledger.unfinished,
-            "pending": len(ledger.owned.get("", ())),
+            "pending": figures.pending(ledger, self.fleet),
             "migrations": dict(self.events.migrations),
             "pid": os.getpid(),
             "node": cluster.this_node_id(),

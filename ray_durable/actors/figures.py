@@ -14,7 +14,7 @@ from ray_durable.actors.fleet import Fleet
 from ray_durable.actors.ledger import Ledger
 from ray_durable.metrics import HOST_STATE, Metrics
 
-__all__ = ["follow", "targets"]
+__all__ = ["follow", "pending", "targets"]
 
 
 def follow(metrics: Metrics, ledger: Ledger, fleet: Fleet, events: Events) -> None:
@@ -23,11 +23,17 @@ def follow(metrics: Metrics, ledger: Ledger, fleet: Fleet, events: Events) -> No
     def hosts_in(state: str) -> int:
         return sum(host.state == state for host in list(fleet.hosts.values()))
 
-    metrics.coroutines.follow(lambda: len(ledger.owned.get("", ())), "pending")
+    metrics.coroutines.follow(lambda: pending(ledger, fleet), "pending")
     metrics.coroutines.follow(lambda: sum(map(len, list(events.recovering.values()))), "moving")
     for state in HOST_STATE.values or ():
         metrics.hosts.follow(partial(hosts_in, state), state)
     metrics.fenced_writers.follow(lambda: fleet.listener.fenced, "host")
+
+
+def pending(ledger: Ledger, fleet: Fleet) -> int:
+    """How many coroutines have no host: none is planned, or it is one of their own that has not started."""
+    starting = sum(host.state == "starting" and host.dedicated_to is not None for host in list(fleet.hosts.values()))
+    return len(ledger.owned.get("", ())) + starting
 
 
 def targets(own: str | None, hosts: dict[str, Any]) -> list[Target]:

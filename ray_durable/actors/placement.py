@@ -9,10 +9,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from ray_durable.actors.transfer import Demands
 
-__all__ = ["HostView", "choose", "environment_key", "matches_labels"]
+if TYPE_CHECKING:
+    from ray_durable.actors.cluster import Node
+
+__all__ = ["HostView", "choose", "environment_key", "lacking", "matches_labels"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,3 +72,33 @@ def choose(demands: Demands, hosts: Iterable[HostView], extra: Counter[str] | No
     best = min(fitting, key=lambda host: (host.load + extra[host.host], host.host))
     extra[best.host] += 1
     return best.host if best.usable else None
+
+
+def lacking(demands: Demands, nodes: Iterable[Node]) -> str | None:
+    """Why no host can be had for a coroutine, as far as the nodes tell; None when it just has to wait a little."""
+    nodes = list(nodes)
+    if not nodes:
+        return None  # Ray has not been asked yet
+    if demands.node_id is not None and not demands.soft and all(node.id != demands.node_id for node in nodes):
+        return f"its node {demands.node_id} is not in the cluster"
+    labelled = [node for node in nodes if matches_labels(demands.label_selector, node.labels)]
+    if not labelled:
+        return f"no node has the labels {demands.label_selector!r}"
+    asked = {
+        option: (resource, amount)
+        for option, resource, amount in (
+            ("num_cpus", "CPU", demands.num_cpus),
+            ("num_gpus", "GPU", demands.num_gpus),
+            ("memory", "memory", demands.memory),
+            *((f"resource {name!r}", name, amount) for name, amount in demands.resources.items()),
+        )
+        if amount
+    }
+    for option, (resource, amount) in asked.items():
+        most = max(node.resources.get(resource, 0) for node in labelled)
+        if amount > most:
+            return f"no node has {option}={amount:g}: the most is {most:g}"
+    if asked:
+        told = ", ".join(f"{option}={amount:g}" for option, (_, amount) in asked.items())
+        return f"its own host has not started: no node has {told} free just now, or it is about to start"
+    return None

@@ -6,7 +6,8 @@ from collections import Counter
 
 import pytest
 
-from ray_durable.actors.placement import HostView, choose, matches_labels
+from ray_durable.actors.cluster import Node
+from ray_durable.actors.placement import HostView, choose, lacking, matches_labels
 from ray_durable.actors.transfer import Demands
 
 
@@ -56,3 +57,25 @@ def test_what_waits_for_a_new_cluster_is_spread_over_hosts_that_are_about_to_be_
     views = [*hosts(0, 0), HostView("coming", "n9", 0, usable=False, expected=True)]
     placed = [choose(Demands(), views, extra) for _ in range(6)]
     assert Counter(placed) == {"h0": 2, "h1": 2, None: 2}
+
+
+@pytest.mark.parametrize(
+    ("demands", "told"),
+    [
+        (Demands(num_gpus=64), "no node has num_gpus=64: the most is 2"),
+        (Demands(num_cpus=8, label_selector={"zone": "b"}), "no node has num_cpus=8: the most is 4"),
+        (Demands(resources={"disk": 1}), "no node has resource 'disk'=1: the most is 0"),
+        (Demands(label_selector={"zone": "c"}), "no node has the labels {'zone': 'c'}"),
+        (Demands(node_id="n9", soft=False), "its node n9 is not in the cluster"),
+        (Demands(num_cpus=3), "no node has num_cpus=3 free just now"),
+        (Demands(), None),
+        (Demands(node_id="n9", soft=True), None),
+    ],
+)
+def test_it_is_said_why_one_has_no_place(demands, told):
+    nodes = [
+        Node("n1", "", 0, True, True, {"CPU": 16, "GPU": 2}, {"zone": "a"}),
+        Node("n2", "", 0, True, False, {"CPU": 4}, {"zone": "b"}),
+    ]
+    why = lacking(demands, nodes)
+    assert why == told if told is None else told in why

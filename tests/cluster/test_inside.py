@@ -51,8 +51,15 @@ def test_ordinary_code_that_would_block_the_host_is_refused(live):
         ray.get(inside_jobs.blocks.remote("asked"), timeout=60)
 
 
-def test_an_unplaceable_one_can_be_cancelled(live):
+def test_an_unplaceable_one_is_pending_says_why_and_can_be_cancelled(live):
     ref = jobs.helper.options(name="never", num_gpus=64).remote(1)
-    assert ray_durable.get_handle("never").cancel()
+    handle = ray_durable.get_handle("never")
+    assert handle.status()["state"] == "pending"
+    assert "no node has num_gpus=64" in handle.status()["trouble"]
+    view = handle.inspect()
+    assert view.state == "pending"
+    assert "no node has num_gpus=64" in str(view)
+    assert live.status()["pending"] == 1
+    assert handle.cancel()
     with pytest.raises(CoroutineCancelledError):
         ray.get(ref, timeout=30)
