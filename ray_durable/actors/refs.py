@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 
-from ray_durable.actors import cluster
+from ray_durable.actors import cluster, dropped
 from ray_durable.actors.arranging import arranger
 from ray_durable.actors.dealing import Outcome, Result, dealing
 from ray_durable.actors.hosted import Hosted
@@ -371,6 +371,7 @@ def install() -> None:
     """Make durable code suspend on refs, and Ray's functions part of what it may hold, in any process that runs it."""
     for function in (ray.get, ray.wait, ray.put):  # Ray wraps these: pickled by name, the wrapper must be found
         function.__module__ = "ray"
+    dropped.install()
     suspends(ray.get, suspended_get)
     suspends(ray.wait, suspended_wait)
     steps_of(type(fail), call_task)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import logging
 import os
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import ray
 
 import ray_durable
+from ray_durable.actors.dropped import LOGGER
 from ray_durable.errors import (
     CannotSaveError,
     CoroutineCancelledError,
@@ -186,6 +188,28 @@ def test_cancelling_runs_finally_and_raises_where_the_result_is_awaited(live, tm
         ray.get(ref, timeout=30)
     assert journal.read_text() == "cleaned up\n"
     assert not handle.cancel()
+
+
+def test_of_outcomes_that_nobody_reads_only_failures_are_shown_with_their_traceback(live, monkeypatch):
+    told = []
+    handler = logging.Handler()
+    handler.emit = lambda record: told.append(record.getMessage())
+    monkeypatch.setattr(logging.getLogger(LOGGER), "handlers", [handler])
+    refs = [jobs.sleeps.options(name="unread").remote(time.time() + 600), jobs.fails.options(name="fails").remote(7)]
+    assert ray_durable.get_handle("unread").cancel()
+    for name in ("unread", "fails"):  # asked of the handle: what was waited for is not unread
+        until(lambda handle=ray_durable.get_handle(name): handle.status()["state"] in ("cancelled", "failed"))
+    holder = jobs.ticks.options(name="held").remote(20, 0.05)
+    ray_durable.get_handle("held")
+    refs.insert(0, jobs.ticks.options(name="held").remote(1, 0.0))
+    ray.get(holder, timeout=30)
+    while refs:
+        del refs[0]
+    until(lambda: any("refused 7" in text for text in told), what="the failure's traceback")
+    assert "raise Refused(amount)" in next(text for text in told if "refused 7" in text)
+    (taken,) = (text for text in told if "'held'" in text)
+    assert taken.startswith("a coroutine named 'held' is not finished")
+    assert not [text for text in told if "cancelled" in text]
 
 
 def test_retry_exceptions_runs_again_from_the_last_checkpoint(live, tmp_path):
