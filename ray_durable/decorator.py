@@ -36,8 +36,8 @@ def remote(function: Any = None, /, **options: Any) -> Any:
     Options bear Ray's names and meanings: `num_cpus`, `num_gpus`, `memory`, `resources`, `label_selector`,
     `scheduling_strategy`, `runtime_env`, `name`, `namespace`, `get_if_exists`, `max_retries`, `retry_exceptions`.
     Ours: `checkpoint_every` (seconds between checkpoints of a loop that never yields), `keep_history` (keep every
-    checkpoint for time travel). A coroutine that asks for no resources shares a host with others.
-    Raises: CompileError for code that cannot be made durable, OptionError for an unknown option.
+    checkpoint, for `ray-durable history --all`). A coroutine that asks for no resources shares a host with others.
+    Raises: CompileError for code that cannot be made durable, OptionError for an option that is unknown or cannot be.
     Example:
         @ray_durable.remote
         def nightly(urls):
