@@ -185,13 +185,13 @@ class LogStoppedError(RayDurableError):
 
 
 class CannotSaveError(RayDurableError):
-    """A value in a coroutine's state cannot be pickled, or one that it returns, yields or raises.
+    """A value in a coroutine's state cannot be pickled, or one that it returns, yields or raises, or is sent.
 
     Fields: `path` (to the value: `locals.clients[3].sock`, `return value[0]`), `type_name`, `reason`, and, as far as
     known, `function`, `filename`, `lineno` of the frame that holds it.
     """
 
-    GIVEN = ("return value", "yielded value", "exception")
+    GIVEN = ("return value", "yielded value", "exception", "message")
 
     def __init__(
         self, path: str, type_name: str, reason: str, function: str = "", filename: str = "", lineno: int = 0
@@ -217,10 +217,11 @@ class CannotSaveError(RayDurableError):
         given = next((given for given in self.GIVEN if self.path.startswith(given)), None)
         if given is not None:
             part = self.path.removeprefix(given)
+            what = f"The {given} {'to' if given == 'message' else 'of'} {self.function}()"
             return (
-                f"The {given} of {self.function}() cannot be saved: {f'its {part}' if part else 'it'} is a "
-                f"{self.type_name}, which cannot be pickled ({self.reason}). Give plain data in its place, or what "
-                "another process can open again: a path, an address, a key."
+                f"{what} cannot be saved: {f'its {part}' if part else 'it'} is a {self.type_name}, which cannot be "
+                f"pickled ({self.reason}). Give plain data in its place, or what another process can open again: a "
+                "path, an address, a key."
             )
         where = f"{self.filename}:{self.lineno}, {self.function}(): " if self.filename else ""
         return (

@@ -7,6 +7,7 @@ from typing import Any
 from ray_durable.compiler import durable
 from ray_durable.connection import connected
 from ray_durable.decorator import STREAMING, DurableStream, stream_of
+from ray_durable.errors import CannotSaveError
 from ray_durable.senders import numbered
 
 __all__ = ["DurableHandle", "get_handle", "list"]
@@ -51,10 +52,9 @@ class DurableHandle:
         task of a coroutine) sends arrives in that order; threads may share a handle, and it can be passed on.
 
         Raises: NoSuchCoroutineError when the coroutine has ended, CannotSaveError."""
-        from ray_durable.compiler.references import dumps
-
+        payload = packed(value, self.function)
         sender, number = numbered()
-        connected("send").ask("send", self.id, sender, number, topic, dumps(value))
+        connected("send").ask("send", self.id, sender, number, topic, payload)
 
     @durable
     def inspect(self) -> Any:
@@ -76,6 +76,16 @@ class DurableHandle:
         False when it had ended already."""
         cancelled: bool = connected("cancel").ask("cancel", self.id)
         return cancelled
+
+
+def packed(message: Any, function: str) -> bytes:
+    """A message on its way to `function`. Raises: CannotSaveError."""
+    from ray_durable.checkpoint.codec import dumps
+
+    try:
+        return dumps(message)
+    except CannotSaveError as refusal:
+        raise refusal.of("message", function) from None
 
 
 @durable

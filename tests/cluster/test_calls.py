@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 import logging
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -126,6 +127,17 @@ def test_messages_arrive_once_each_in_order(live):
     assert ray.get(ref, timeout=30) == ["a", {"b": 1}, None]
     with pytest.raises(NoSuchCoroutineError, match="takes no more messages"):
         handle.send("in", "late")
+
+
+def test_a_message_that_cannot_be_saved_says_so_and_sends_nothing(live):
+    ref = jobs.mailbox.options(name="picky box").remote(1)
+    handle = ray_durable.get_handle("picky box")
+    with pytest.raises(
+        CannotSaveError, match=r"The message to tests\.cluster\.jobs\.mailbox\(\) cannot be saved: its \[1\]"
+    ):
+        handle.send("in", [1, threading.Lock()])
+    handle.send("in", "fine")
+    assert ray.get(ref, timeout=30) == ["fine"]
 
 
 def test_threads_that_share_a_handle_lose_no_message_and_keep_their_own_order(live):
