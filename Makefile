@@ -62,7 +62,7 @@ helm-docs: $(STAMP)  ## write the chart's README and schema from its values and 
 	$(BIN)/python helm/document.py
 
 chaos: $(STAMP)  ## long runs with real kills
-	$(BIN)/python -m pytest -m chaos
+	$(BIN)/python -m pytest -m chaos --hypothesis-profile=new
 
 .PHONY: dashboards tables picture
 picture: $(STAMP)  ## run the demo under a real Prometheus, and draw docs/demo.svg of what that saw

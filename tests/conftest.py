@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import settings
+
+# The same examples in each run, so that a failure belongs to the change; `make chaos` looks for new ones. No deadline:
+# other tests share the machine.
+settings.register_profile("same", deadline=None, derandomize=True)
+settings.register_profile("new", deadline=None)
+settings.load_profile("same")
 
 SHARED = pytest.StashKey()
 LAST = pytest.StashKey()

@@ -1,11 +1,7 @@
 import pytest
-from hypothesis import settings
 
 from ray_durable.checkpoint.stores.local import LocalStore
 from ray_durable.checkpoint.stores.memory import MemoryStore
-
-settings.register_profile("checkpoint", deadline=None)  # other tests share the machine
-settings.load_profile("checkpoint")
 
 
 @pytest.fixture(params=["local", "local-named", "memory"])

@@ -220,7 +220,8 @@ class Program:
             lambda: self.put(indent, f"{self.name()}, *rest = [{n(1)}, *({n(1)}, {n(0)})]"),
             lambda: self.put(indent, f"[{self.name()}, (box.v, items[{n(1)} % 3])] = {n(1)}, ({n(1)}, {n(0)})"),
             lambda: self.put(indent, f"box.v {self.one_of('+', '-', '*')}= {n(1)}"),
-            lambda: self.put(indent, f"items[{n(1)} % 2:{n(1)} % 2 + 1] = [{n(1)}]"),
+            # three for three: a loop over `items` must come to an end
+            lambda: self.put(indent, f"items[{n(1)} % 1:{n(1)} % 1 + 3] = [{n(1)}, 0, 0]"),
             lambda: self.put(indent, f"items[{n(0)} % 3]: {n(0)} = {n(1)}"),
             lambda: self.put(indent, f"gone = {{1: {n(1)}, {n(1)}: 2}}; del gone[{self.one_of('1', n(1))}], gone"),
             lambda: self.put(indent, f"if {self.test(1)}: raise Boom({n(1)}) from KeyError({n(0)})"),

@@ -15,7 +15,7 @@ from tests.compiler.roundtrip import difference, durable_of, run, without_lines
 
 KINDS = ("generator", "coroutine", "async_generator", "plain")
 PROGRAMS = int(os.environ.get("RAY_DURABLE_RANDOM_PROGRAMS", "500"))  # of each kind; 10 ms each
-SEED = int(os.environ["RAY_DURABLE_RANDOM_SEED"]) if "RAY_DURABLE_RANDOM_SEED" in os.environ else None
+SEED = int(os.environ.get("RAY_DURABLE_RANDOM_SEED", "1"))
 EXAMPLES = 40  # of each kind, by hypothesis, which shrinks what fails
 YIELDS_MAX = 60
 
@@ -105,9 +105,20 @@ def depth_of(seed: int) -> int:
 @pytest.mark.parametrize("kind", KINDS)
 def test_thousands_of_random_programs_behave_as_natively(kind):
     """To repeat one: RAY_DURABLE_RANDOM_SEED=<its seed> RAY_DURABLE_RANDOM_PROGRAMS=1."""
-    first = SEED if SEED is not None else random.SystemRandom().randrange(10**9)
-    print(f"{kind}: seeds {first} to {first + PROGRAMS - 1}")
-    for seed in range(first, first + PROGRAMS):
+    run_seeds(kind, SEED, PROGRAMS)
+
+
+@pytest.mark.chaos
+@QUIET
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.timeout(1200)
+def test_programs_that_nobody_has_run_before_behave_as_natively(kind):
+    run_seeds(kind, random.SystemRandom().randrange(10**9), 10 * PROGRAMS)
+
+
+def run_seeds(kind: str, first: int, count: int) -> None:
+    print(f"{kind}: seeds {first} to {first + count - 1}")
+    for seed in range(first, first + count):
         chance = random.Random(seed)
         text = Program(chance.randrange, kind).text(depth_of(seed))
         try:

@@ -28,6 +28,8 @@ def let_go(body: list[ast.stmt], names: Names) -> None:
             for block in [*(handler.body for handler in statement.handlers), statement.finalbody]:
                 if block and held:
                     block[:0] = [located(each, block[0]) for each in clear(held)]
+        elif isinstance(statement, ast.With):
+            statement.body = let_go_at_end(statement.body, names, statement)
 
 
 def let_go_at_return(body: list[ast.stmt], names: Names, loops: tuple[str, ...] = (), inside: bool = False) -> None:

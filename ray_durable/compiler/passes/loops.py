@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 
+from ray_durable.compiler.passes.branches import has_genexp
 from ray_durable.compiler.passes.build import (
     assign,
     call,
@@ -41,7 +42,7 @@ def named(node: ast.For, context: Context) -> list[ast.stmt]:
     #                      _it1 = None
     iterator = context.names.fresh("it")
     target, body = node.target, node.body
-    if suspends(target, context):
+    if suspends(target, context) or has_genexp(target, context):  # it is evaluated again on each pass
         item = context.names.fresh("item")
         body = [located(ast.Assign([target], load(item)), target), *body]
         target = located(store(item), target)

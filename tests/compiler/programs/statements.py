@@ -106,6 +106,29 @@ def for_target_suspends(log):
         log(sorted(map(str, a.items())))
 
 
+def for_target_has_a_generator_expression(log):
+    items = [0, 0, 0]
+    for items[sum(x for x in range(3)) % 3] in (yield 1) or [1, 2, 3]:
+        log((yield list(items)))
+
+
+def an_exception_closes_the_iterator_before_managers_exit(log):
+    def numbers():
+        try:
+            yield from range(3)
+        finally:
+            log("closed")
+
+    try:
+        with Manager(log, "outer"):
+            for n in numbers():
+                with Manager(log, "inner"):
+                    yield n
+                    raise ValueError(n)
+    except ValueError as error:
+        log(repr(error))
+
+
 def closing_iterators(log):
     def source():
         try:
