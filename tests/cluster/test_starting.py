@@ -80,8 +80,8 @@ def test_after_a_storage_that_fails_another_one_can_be_named(elsewhere, tmp_path
 def test_a_host_that_cannot_start_is_tried_a_few_times_and_the_user_learns_why(live, cpus):
     before = live.ask("events_since", 0)[-1]["number"]
     ref = jobs.helper.options(name=f"nowhere {cpus}", runtime_env=NOWHERE, num_cpus=cpus).remote(1)
-    row = until(lambda: (r := ray_durable.get_handle(f"nowhere {cpus}").status())["trouble"] and r, 60)
-    assert "no host starts" in row["trouble"]
+    handle = ray_durable.get_handle(f"nowhere {cpus}")
+    until(lambda: "no host starts" in (handle.status()["trouble"] or ""), 60, "word of a host that did not start")
     with pytest.raises(HostStartError, match="runtime_env") as caught:
         ray.get(ref, timeout=90)
     assert caught.value.tries == 3
