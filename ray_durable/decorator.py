@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable, Generator, Iterator
 from typing import Any, TypeVar, overload
 
+from ray_durable.actors.transfer import STREAMING
 from ray_durable.compiler import durable, suspends
 from ray_durable.connection import connected
 from ray_durable.errors import OptionError
@@ -14,11 +15,9 @@ from ray_durable.options import check_options
 from ray_durable.running import is_inside
 from ray_durable.senders import numbered
 
-__all__ = ["STREAMING", "DurableStream", "Starter", "remote", "stream_of"]
+__all__ = ["DurableStream", "Starter", "remote", "stream_of"]
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-STREAMING = ("generator", "async_generator")
 
 
 @overload

@@ -185,13 +185,13 @@ class LogStoppedError(RayDurableError):
 
 
 class CannotSaveError(RayDurableError):
-    """A value in a coroutine's state cannot be pickled, or one that it returns, yields or raises, or is sent.
+    """A value in a coroutine's state cannot be pickled, or one that it is given, or that it returns, yields or raises.
 
     Fields: `path` (to the value: `locals.clients[3].sock`, `return value[0]`), `type_name`, `reason`, and, as far as
     known, `function`, `filename`, `lineno` of the frame that holds it.
     """
 
-    GIVEN = ("return value", "yielded value", "exception", "message")
+    GIVEN = ("return value", "yielded value", "exception", "message", "call")
 
     def __init__(
         self, path: str, type_name: str, reason: str, function: str = "", filename: str = "", lineno: int = 0
@@ -207,7 +207,7 @@ class CannotSaveError(RayDurableError):
         return local if local and self.path.startswith("locals.") else self.path
 
     def of(self, given: str, function: str) -> CannotSaveError:
-        """The same error about what a function gives, one of `GIVEN`, instead of a frame's local."""
+        """The same error about what a function gives or is given, one of `GIVEN`, instead of a frame's local."""
         if self.filename:
             return self  # it is in a frame after all: of a coroutine that was to be given
         step = "" if not self.path or self.path[0] in "[." else "."

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from ray_durable.actors.transfer import STREAMING
 from ray_durable.compiler import durable
 from ray_durable.connection import connected
-from ray_durable.decorator import STREAMING, DurableStream, stream_of
-from ray_durable.errors import CannotSaveError
+from ray_durable.decorator import DurableStream, stream_of
 from ray_durable.senders import numbered
 
 __all__ = ["DurableHandle", "get_handle", "list"]
@@ -52,7 +52,9 @@ class DurableHandle:
         task of a coroutine) sends arrives in that order; threads may share a handle, and it can be passed on.
 
         Raises: NoSuchCoroutineError when the coroutine has ended, CannotSaveError."""
-        payload = packed(value, self.function)
+        from ray_durable.checkpoint.codec import dumps_given
+
+        payload = dumps_given(value, "message", self.function)
         sender, number = numbered()
         connected("send").ask("send", self.id, sender, number, topic, payload)
 
@@ -76,16 +78,6 @@ class DurableHandle:
         False when it had ended already."""
         cancelled: bool = connected("cancel").ask("cancel", self.id)
         return cancelled
-
-
-def packed(message: Any, function: str) -> bytes:
-    """A message on its way to `function`. Raises: CannotSaveError."""
-    from ray_durable.checkpoint.codec import dumps
-
-    try:
-        return dumps(message)
-    except CannotSaveError as refusal:
-        raise refusal.of("message", function) from None
 
 
 @durable

@@ -125,14 +125,9 @@ def suspended_sleep(seconds: float) -> Generator[Request, Any, None]:
     if seconds < 0:
         raise ValueError("sleep length must be non-negative")
     if entered.identity is None:
-        blocking_sleep(seconds)
+        time.sleep(seconds)  # itself: nothing is replaced in a generator that code delegates to
     else:
         yield Sleep(SYSTEM_CLOCK.now() + seconds) if seconds else PAUSE
-
-
-def blocking_sleep(seconds: float) -> None:
-    """`time.sleep` itself: in durable code that name means the one above."""
-    time.sleep(seconds)
 
 
 def native_sleep(delay: float, result: Any) -> Any:

@@ -11,7 +11,7 @@ from ray_durable.actors.dealing import dealing, loading
 from ray_durable.actors.mailbox import Mailbox, Message
 from ray_durable.actors.pacing import watch
 from ray_durable.actors.transfer import Form, Header, Marks, Transfer
-from ray_durable.checkpoint.codec import BufferStore, dumps, loads
+from ray_durable.checkpoint.codec import BufferStore, dumps, dumps_given, loads
 from ray_durable.checkpoint.record import Codec
 from ray_durable.errors import CannotSaveError
 from ray_durable.operations import Emit, Request
@@ -214,10 +214,7 @@ class Hosted:
         """Take the value that `branch` yields out of its request: index and payload of the `item` record."""
         request = branch.request
         assert isinstance(request, Emit)
-        try:
-            payload = dumps(request.value)
-        except CannotSaveError as refusal:
-            raise refusal.of("yielded value", self.header.function) from None
+        payload = dumps_given(request.value, "yielded value", self.header.function)
         index = self.marks.emitted
         self.marks.emitted += 1
         self.items.append((index, payload))

@@ -199,21 +199,12 @@ def deadline(timeout: float | None) -> float | None:
     return None if timeout is None else SYSTEM_CLOCK.now() + timeout
 
 
-def native_get(*args: Any, **kwargs: Any) -> Any:
-    """`ray.get` itself, which refuses what it cannot take; in durable code that name means the one below."""
-    return ray.get(*args, **kwargs)
-
-
-def native_wait(*args: Any, **kwargs: Any) -> Any:
-    return ray.wait(*args, **kwargs)
-
-
 @durable
 def suspended_get(object_refs: Any, *, timeout: float | None = None, **options: Any) -> Generator[Request, Any, Any]:
     single = isinstance(object_refs, ray.ObjectRef)
     refs = [object_refs] if single else object_refs
     if not is_inside() or not isinstance(refs, list) or not all(isinstance(ref, ray.ObjectRef) for ref in refs):
-        return native_get(object_refs, timeout=timeout, **options)
+        return ray.get(object_refs, timeout=timeout, **options)
     if not refs:
         return []
     request = Fetch(list(refs), deadline(timeout))
@@ -231,7 +222,7 @@ def suspended_wait(
 ) -> Generator[Request, Any, Any]:
     refs = list(ray_waitables)
     if not is_inside() or not refs or len(set(refs)) < len(refs) or not 0 < num_returns <= len(refs):
-        return native_wait(ray_waitables, num_returns=num_returns, timeout=timeout, fetch_local=fetch_local)
+        return ray.wait(ray_waitables, num_returns=num_returns, timeout=timeout, fetch_local=fetch_local)
     ready = yield WaitFor(refs, num_returns, deadline(timeout))
     chosen = sorted(ready)[:num_returns]
     return [refs[index] for index in chosen], [ref for index, ref in enumerate(refs) if index not in chosen]

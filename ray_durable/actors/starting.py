@@ -4,6 +4,7 @@ runs them again."""
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,11 +15,10 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from ray_durable.actors.arranging import SENT
 from ray_durable.actors.refs import Fetch
 from ray_durable.actors.transfer import Demands, Header
-from ray_durable.checkpoint.codec import loads
+from ray_durable.checkpoint.codec import dumps, dumps_given, loads
 from ray_durable.clock import SYSTEM_CLOCK
 from ray_durable.compiler import durable
-from ray_durable.compiler.references import dumps
-from ray_durable.errors import OptionError
+from ray_durable.errors import CannotSaveError
 from ray_durable.running import entered, is_inside
 
 __all__ = ["Request", "prepare", "send_in", "submit", "values_of"]
@@ -34,7 +34,7 @@ class Request:
 
 
 def demands_of(options: Mapping[str, Any]) -> Demands:
-    """What the options ask of a place. Raises: OptionError for a scheduling strategy that does not apply."""
+    """What the options, which have been checked, ask of a place."""
     strategy = options.get("scheduling_strategy")
     place: dict[str, Any] = {}
     if isinstance(strategy, NodeAffinitySchedulingStrategy):
@@ -42,16 +42,12 @@ def demands_of(options: Mapping[str, Any]) -> Demands:
         place = {"node_id": node_id if isinstance(node_id, str) else node_id.hex(), "soft": bool(strategy.soft)}
     elif strategy == "SPREAD":
         place = {"spread": True}
-    elif strategy not in (None, "DEFAULT"):
-        raise OptionError(
-            "scheduling_strategy", f"{strategy!r}: use DEFAULT, SPREAD or a NodeAffinitySchedulingStrategy"
-        )
     return Demands(
-        num_cpus=options.get("num_cpus") or 0,
-        num_gpus=options.get("num_gpus") or 0,
-        memory=options.get("memory") or 0,
-        resources=dict(options.get("resources") or {}),
-        label_selector=dict(options.get("label_selector") or {}),
+        num_cpus=options.get("num_cpus", 0),
+        num_gpus=options.get("num_gpus", 0),
+        memory=options.get("memory", 0),
+        resources=dict(options.get("resources", {})),
+        label_selector=dict(options.get("label_selector", {})),
         runtime_env=options.get("runtime_env") or None,
         **place,
     )
@@ -59,26 +55,23 @@ def demands_of(options: Mapping[str, Any]) -> Demands:
 
 def retries_of(options: Mapping[str, Any]) -> int:
     """As in Ray: 3 unless given, and only with `retry_exceptions`; -1 means without end."""
-    given = options.get("max_retries")
-    wanted = 3 if given is None else int(given)
+    wanted: int = options.get("max_retries", 3)
     return wanted if options.get("retry_exceptions") else 0
 
 
 def retried_exceptions(options: Mapping[str, Any]) -> bool | list[str]:
-    """As in Ray: all, none, or those of the classes in a list. Raises: OptionError."""
-    given = options.get("retry_exceptions", False)
-    if not isinstance(given, list | tuple):
-        return bool(given)
-    if not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in given):
-        raise OptionError("retry_exceptions", f"{given!r}: give True, False or a list of exception classes")
-    return [f"{kind.__module__}.{kind.__qualname__}" for kind in given]
+    """As in Ray: all, none, or those of the classes in a list."""
+    given: Any = options.get("retry_exceptions", False)
+    return given if isinstance(given, bool) else [f"{kind.__module__}.{kind.__qualname__}" for kind in given]
 
 
 def prepare(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], options: Mapping[str, Any]) -> Request:
-    """Pickle the call. Refs among its arguments are replaced by their values, elsewhere and later: nobody waits here,
-    except for a stream's, which would be asked for values before it is there.
+    """Pickle the call; the options have been checked.
 
-    Raises: CannotSaveError, OptionError; RuntimeError for refs in ordinary code that a coroutine calls."""
+    Refs among its arguments are replaced by their values, elsewhere and later: nobody waits here, except for a
+    stream's, which would be asked for values before it is there.
+
+    Raises: CannotSaveError; RuntimeError for refs in ordinary code that a coroutine calls."""
     if is_inside() and refs_among(args, kwargs):
         raise RuntimeError(
             "waiting for an argument that is a ref would block this coroutine's host: call .remote() in the durable "
@@ -90,24 +83,23 @@ def prepare(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], option
         id=inside.derive("start") if inside is not None else SYSTEM_CLOCK.unique(),
         function=f"{compiled.source.module}.{compiled.source.qualname}",
         name=options.get("name"),
-        namespace=options.get("namespace") or "default",
+        namespace=options.get("namespace", "default"),
         kind=compiled.kind,
         max_retries=retries_of(options),
         retry_exceptions=retried_exceptions(options),
         checkpoint_every_s=options.get("checkpoint_every"),
-        keep_history=bool(options.get("keep_history", False)),
+        keep_history=options.get("keep_history", False),
         unread_max=options.get("_generator_backpressure_num_objects", -1),
         created=SYSTEM_CLOCK.now(),
         parent=inside.id if inside is not None else None,
         demands=demands_of(options),
     )
     refs = refs_among(args, kwargs)
-    state: Any = dumps((function, *with_values(args, kwargs, [None] * len(refs))))
-    if refs and header.streams:
-        state = dumps((function, *with_values(args, kwargs, ray.get(refs))))
-    elif refs:
+    values = ray.get(refs) if refs and header.streams else [None] * len(refs)
+    state: Any = packed_call(function, *with_values(args, kwargs, values))
+    if refs and not header.streams:
         state = binding().remote(state, places_of_refs(args, kwargs), *refs)
-    return Request(header, state, bool(options.get("get_if_exists", False)))
+    return Request(header, state, options.get("get_if_exists", False))
 
 
 def refs_among(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Any]:
@@ -138,7 +130,17 @@ def bound(state: bytes, places: list[int | str], *values: Any) -> bytes:
     function, args, kwargs = loads(state)
     given = dict(zip(places, values, strict=True))
     args = tuple(given.get(at, arg) for at, arg in enumerate(args))
-    return dumps((function, args, {name: given.get(name, arg) for name, arg in kwargs.items()}))
+    return packed_call(function, args, {name: given.get(name, arg) for name, arg in kwargs.items()})
+
+
+def packed_call(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
+    """Raises: CannotSaveError, naming the parameter."""
+    try:
+        return dumps((function, args, kwargs))
+    except CannotSaveError:
+        arguments = inspect.signature(function).bind(*args, **kwargs).arguments
+        dumps_given(arguments, "call", function.__qualname__)
+        raise  # the function itself
 
 
 @durable
@@ -164,4 +166,4 @@ def submit(client: Any, request: Request) -> Any:
 
 def send_in(client: Any, id: str, sender: str, number: int, value: Any) -> None:
     """Send a value into a generator. Raises: NoSuchCoroutineError when it has ended."""
-    client.ask("send", id, sender, number, SENT, dumps(value))
+    client.ask("send", id, sender, number, SENT, dumps_given(value, "message", id))

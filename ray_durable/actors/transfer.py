@@ -14,7 +14,9 @@ from typing import Any, Literal
 
 from ray_durable.checkpoint.record import Consumed
 
-__all__ = ["Demands", "Header", "Marks", "Transfer"]
+__all__ = ["STREAMING", "Demands", "Header", "Marks", "Transfer"]
+
+STREAMING = ("generator", "async_generator")  # the kinds of functions that are read as a stream of values
 
 Form = Literal["call", "frames"]
 
@@ -65,7 +67,7 @@ class Header:
     @property
     def streams(self) -> bool:
         """Whether it is read as a stream of values."""
-        return self.kind in ("generator", "async_generator")
+        return self.kind in STREAMING
 
     def retries(self, error: BaseException) -> bool:
         """Whether the coroutine is to run again after this exception, if it may at all."""

@@ -19,7 +19,7 @@ from ray_durable.checkpoint.tensors import reducer_of
 from ray_durable.compiler import references
 from ray_durable.errors import CannotSaveError, StoreError
 
-__all__ = ["CHUNKED", "LARGE_BYTES", "BufferStore", "dumps", "loads"]
+__all__ = ["CHUNKED", "LARGE_BYTES", "BufferStore", "dumps", "dumps_given", "loads"]
 
 LARGE_BYTES = 64 << 10
 """Buffers from this size on go to chunks; smaller ones stay in the pickle."""
@@ -110,6 +110,16 @@ def dumps(state: Any, chunks: BufferStore | None = None, *, by_key: bool = False
     parts.clear()
     idle.append(pickling)
     return by_value(state, chunks, by_key) if MAIN in data else data
+
+
+def dumps_given(value: Any, given: str, function: str) -> bytes:
+    """`dumps` of what a function is given or gives. `given` says what that is, one of `CannotSaveError.GIVEN`.
+
+    Raises: CannotSaveError, which says so."""
+    try:
+        return dumps(value)
+    except CannotSaveError as refusal:
+        raise refusal.of(given, function) from None
 
 
 def by_value(state: Any, chunks: BufferStore | None, by_key: bool) -> bytes:

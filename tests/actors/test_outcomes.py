@@ -1,4 +1,4 @@
-"""What a coroutine's end is saved as."""
+"""What a coroutine's call and its end are saved as."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import pytest
 import ray
 
 from ray_durable.actors.outcomes import pack_outcome
+from ray_durable.actors.starting import prepare
 from ray_durable.checkpoint.codec import loads
+from ray_durable.compiler import durable
 from ray_durable.errors import CannotSaveError, CoroutineCancelledError
 
 
@@ -53,3 +55,22 @@ def test_what_cannot_be_saved_is_said_of_what_the_function_gave(ending, value, t
     assert told in text
     assert "''" not in str(error)
     assert ("Holds: held" in text) == isinstance(value, Holds)
+
+
+@durable
+def orders(shop, *items, **extra):
+    yield
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs", "told"),
+    [
+        ((threading.Lock(),), {}, "its ['shop'] is a _thread.lock"),
+        (("shop", 1, [threading.Lock()]), {}, "its ['items'][1][0] is a _thread.lock"),
+        (("shop",), {"by": threading.Lock()}, "its ['extra']['by'] is a _thread.lock"),
+    ],
+)
+def test_an_argument_that_cannot_be_saved_is_named(args, kwargs, told):
+    with pytest.raises(CannotSaveError) as refused:
+        prepare(orders, args, kwargs, {})
+    assert f"The call of orders() cannot be saved: {told}" in str(refused.value)

@@ -24,7 +24,7 @@ from ray_durable.compiler.render import Readable, as_text, fresh_definition
 from ray_durable.compiler.unit import Source
 
 GOLDEN = Path(__file__).parent / "golden"
-CASES = sorted(path.name.partition(".")[0] for path in GOLDEN.glob("*.before.py"))
+CASES = sorted(path.name.partition(".")[0] for path in GOLDEN.glob("*.after.py"))
 STRUCTURAL = {
     "branches": branches, "guards": branches, "loops": loops, "async_for": loops, "managers": managers,
     "async_with": managers, "handlers": handlers, "finally": handlers, "except_star": handlers, "edges": edges,
@@ -33,7 +33,7 @@ STRUCTURAL = {
 
 
 def source_of(case):
-    text = (GOLDEN / f"{case}.before.py").read_text()
+    text = (GOLDEN / f"{case.removeprefix('monitored_')}.before.py").read_text()
     return Source(text, "golden", ast.parse(text).body[0].name, f"{case}.py", 1)
 
 
