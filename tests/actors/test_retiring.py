@@ -12,7 +12,8 @@ from ray_durable.actors.transfer import Header
 from ray_durable.checkpoint.codec import dumps
 from ray_durable.checkpoint.recovery import recover
 from ray_durable.errors import NoSuchCoroutineError
-from tests.simulation.leaders import SETTINGS, Term, counting, in_calm
+from tests.simulation.leaders import counting, in_calm
+from tests.simulation.processes import SETTINGS, Term
 
 LONG_AGO, JUST_NOW, FORGOTTEN = 100, 900, 500
 

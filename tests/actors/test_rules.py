@@ -30,7 +30,8 @@ from ray_durable.compiler import durable
 from ray_durable.errors import FencedError, StaleTermError, StorageInUseError, StoreError
 from tests.actors.engines import EngineHost
 from tests.actors.worlds import JOURNAL, did
-from tests.simulation.leaders import SETTINGS, counting, in_calm
+from tests.simulation.leaders import counting, in_calm
+from tests.simulation.processes import SETTINGS
 
 
 @pytest.fixture

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import selectors
 
+from tests.simulation.unthreaded import OneThread
+
 
 class Stuck(AssertionError):
     """Nothing is due any more, and the work is not done."""
@@ -76,20 +78,11 @@ class LoopExecutor:
         self.loop.call_later(self.dice.expovariate(1 / self.delay_s), fn)
 
 
-class Here:
-    """Stands for a log's condition where no thread may be waited for: whoever waits makes the commits himself."""
+class Here(OneThread):
+    """Where no thread may be waited for: whoever waits makes the commits himself."""
 
     def __init__(self, log):
         self.log = log
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        pass
-
-    def notify_all(self):
-        pass
 
     def wait_for(self, predicate, timeout=None):
         while not predicate():

@@ -18,6 +18,7 @@ from unittest.mock import patch
 from greenlet import GreenletExit, getcurrent, greenlet
 
 from ray_durable.checkpoint.segment import decode
+from tests.simulation.unthreaded import OneThread
 
 
 class Stuck(AssertionError):
@@ -148,20 +149,11 @@ class Executor:
         self.process.spawn(fn, *args)
 
 
-class Advanced:
-    """Stands for a log's condition: waiting is looking again after a while."""
+class Advanced(OneThread):
+    """Waiting is looking again after a while."""
 
     def __init__(self, world):
         self.world = world
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        pass
-
-    def notify_all(self):
-        pass
 
     def wait_for(self, predicate, timeout=None):
         until = self.world.now + (60 if timeout is None else timeout)
