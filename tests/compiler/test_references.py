@@ -17,13 +17,7 @@ import pytest
 
 from ray_durable.compiler import capture, discard, durable, references, restore
 from ray_durable.compiler.references import dumps
-
-
-@durable
-def eight_locals(a, b, c, d):
-    e, f, g = a + b, "name", [1, 2]
-    for i in range(10):
-        yield i
+from tests.compiler.small_coroutines import eight_locals, holding, started
 
 
 @durable
@@ -51,17 +45,6 @@ class Pause:
 @durable
 def paused():
     yield "paused"
-
-
-@durable
-def holding(value):
-    yield
-    yield value
-
-
-def started(gen):
-    next(gen)
-    return gen
 
 
 def test_sizes_stay_small():

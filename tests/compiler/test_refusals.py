@@ -14,24 +14,8 @@ import pytest
 from ray_durable.compiler import durable, references
 from ray_durable.compiler.references import find_unpicklable
 from ray_durable.errors import CannotPickleError, RestoreError, UnsupportedSyntaxError
-
-
-@durable
-def eight_locals(a, b, c, d):
-    e, f, g = a + b, "name", [1, 2]
-    for i in range(10):
-        yield i
-
-
-@durable
-def holding(value):
-    yield
-    yield value
-
-
-def started(gen):
-    next(gen)
-    return gen
+from tests.compiler import small_coroutines
+from tests.compiler.small_coroutines import eight_locals, holding, started
 
 
 @durable
@@ -117,7 +101,8 @@ def test_damaged_bytes_never_crash_the_interpreter():
         import pickle, random, sys, warnings
         warnings.simplefilter("ignore")
         sys.path.insert(0, sys.argv[1])
-        from tests.compiler.test_references import eight_locals, nested, started
+        from tests.compiler.small_coroutines import eight_locals, started
+        from tests.compiler.test_references import nested
         chance = random.Random(7)
         good = [pickle.dumps(started(eight_locals(1, 2, 3, 4))), pickle.dumps(started(nested(4)))]
         raised = 0
@@ -148,7 +133,7 @@ def test_the_value_that_cannot_be_pickled_is_named():
     assert found.path == "locals.value['clients'][1]['second'].sock"
     assert type(found.value).__name__ == "lock"
     assert found.function.endswith("holding")
-    assert found.filename == __file__
+    assert found.filename == small_coroutines.__file__
     assert "cannot pickle" in found.reason
     assert find_unpicklable(started(holding(1))) is None
 
