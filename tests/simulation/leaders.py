@@ -116,8 +116,8 @@ class LeaderWorld:
     def chance(self, probability):
         return self.stormy and self.dice.random() < probability
 
-    def perhaps_fail(self, name):
-        if self.chance(0.03):
+    def perhaps_fail(self, name, probability):
+        if self.chance(probability):
             raise StoreError("ask", name, "it fails now and then")
 
     def problem(self, error):

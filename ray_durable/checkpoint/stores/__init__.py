@@ -117,8 +117,7 @@ def open_store(url: str, **options: Any) -> Store:
 
 def check_name(name: str) -> str:
     """`name`, which must stay below the store's root. Raises: StoreError."""
-    parts = name.split("/")
-    if not name or "\0" in name or any(part in ("", ".", "..") or part.startswith(".") for part in parts):
+    if not name or name[0] in "/." or name[-1] == "/" or "//" in name or "/." in name or "\0" in name:
         raise StoreError(
             "use", name, "not a name of an object: parts joined by '/', none empty or with a dot before it"
         )

@@ -32,11 +32,15 @@ class MemoryStore(Store):
 
     def list(self, prefix: str) -> Listing:
         with self.lock:
-            return sorted(Listed(name, len(data)) for name, data in self.objects.items() if name.startswith(prefix))
+            return [Listed(name, len(self.objects[name])) for name in self.names(prefix)]
 
     def folders(self, prefix: str) -> Names:
-        below = [listed.name.removeprefix(prefix) for listed in self.list(prefix)]
-        return sorted({name.split("/")[0] for name in below if "/" in name})
+        with self.lock:
+            below = [name[len(prefix) :].partition("/") for name in self.names(prefix)]
+        return sorted({folder for folder, slash, _ in below if slash})
+
+    def names(self, prefix: str) -> Names:
+        return sorted([name for name in self.objects if name.startswith(prefix)])
 
     def delete(self, name: str) -> None:
         with self.lock:
