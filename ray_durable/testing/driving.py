@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import ast
 import collections
-import functools
+import ctypes
 import sys
 import types
 from collections.abc import Callable, Generator
@@ -24,6 +24,7 @@ from ray_durable.compiler.unit import CO_ITERABLE_COROUTINE, Unit, register, uni
 
 CO_VARARGS, CO_VARKEYWORDS, CO_GENERATOR, CO_COROUTINE, CO_ASYNC_GENERATOR = 0x04, 0x08, 0x20, 0x80, 0x200
 KINDS = (CO_ASYNC_GENERATOR, CO_COROUTINE, CO_GENERATOR)
+FILENAME = "<driver: importlib._bootstrap>"  # by which `warnings.warn` knows frames that it does not count
 START = "start\0"  # the constant in whose place the code gets its `Start`
 
 STEPS = """
@@ -89,7 +90,7 @@ class Driven:
         return without_hooks(self.suspended.asend, self.taken("sent"))
 
     def renew(self) -> None:
-        self.suspended = self.renewed(self.suspended)
+        self.suspended = untraced(self.renewed, self.suspended)
 
     def pause(self) -> Generator[Any, Any, Any]:
         """What the driver of a coroutine delegates to, so that CPython knows that it is being awaited."""
@@ -113,6 +114,24 @@ def without_hooks(function: Callable[..., Any], *arguments: Any) -> Any:
         sys.set_asyncgen_hooks(*hooks)
 
 
+def untraced(function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Any:
+    """Call, while whoever traces or profiles is not told what happens."""
+    if GET_TRACE() is None and GET_PROFILE() is None:
+        return function(*arguments, **named)
+    thread = PYTHON.PyThreadState_Get()
+    PYTHON.PyThreadState_EnterTracing(thread)
+    try:
+        return function(*arguments, **named)
+    finally:
+        PYTHON.PyThreadState_LeaveTracing(thread)
+
+
+PYTHON = ctypes.PyDLL(None)
+PYTHON.PyThreadState_Get.restype = ctypes.c_void_p
+PYTHON.PyThreadState_EnterTracing.argtypes = PYTHON.PyThreadState_LeaveTracing.argtypes = (ctypes.c_void_p,)
+GET_FRAME, GET_TRACE, GET_PROFILE = sys._getframe, sys.gettrace, sys.getprofile  # as they are before `hiding`
+
+
 class Start:
     """Makes the object that a driver drives, on the driver's first step."""
 
@@ -121,13 +140,22 @@ class Start:
         self.awaitable: types.CodeType | None = None  # the code as `types.coroutine` leaves it
 
     def begin(self, cells: Any, /, *args: Any, **kwargs: Any) -> Driven:
-        driver, code = sys._getframe(1), self.code
-        if driver.f_code.co_flags & CO_ITERABLE_COROUTINE:  # by `types.coroutine`, later
-            code = self.awaitable = self.awaitable or code.replace(co_flags=code.co_flags | CO_ITERABLE_COROUTINE)
+        return untraced(self.driven, GET_FRAME(1), cells, *args, **kwargs)  # type: ignore[no-any-return]
+
+    def driven(self, driver: types.FrameType, cells: Any, /, *args: Any, **kwargs: Any) -> Driven:
+        code = self.shown(driver.f_code)
         made = types.FunctionType(code, driver.f_globals, code.co_name, None, cells)
         suspended = made(*args, **kwargs)
         self.let_go(suspended)
         return Driven(suspended, self.renewed)
+
+    def shown(self, driver: types.CodeType) -> types.CodeType:
+        """The durable code that a driver's code stands for."""
+        if not driver.co_flags & CO_ITERABLE_COROUTINE:
+            return self.code
+        if self.awaitable is None:  # by `types.coroutine`, later
+            self.awaitable = self.code.replace(co_flags=self.code.co_flags | CO_ITERABLE_COROUTINE)
+        return self.awaitable
 
 
 def driver_of(code: types.CodeType, renewed: Callable[[Any], Any], let_go: Callable[[Any], None]) -> types.CodeType:
@@ -141,7 +169,7 @@ def driver_of(code: types.CodeType, renewed: Callable[[Any], Any], let_go: Calla
     resume = unit.resume()  # now, not under a test's tracer or clock
     unit.code = with_drivers(code, renewed, let_go)
     unit.resume_code = with_drivers(resume, renewed, let_go)
-    return registered(driver_code(unit.code, Start(unit.code, renewed, let_go)), unit)
+    return registered(Start(unit.code, renewed, let_go), unit)
 
 
 def with_drivers(code: types.CodeType, renewed: Callable[[Any], Any], let_go: Callable[[Any], None]) -> types.CodeType:
@@ -155,7 +183,7 @@ def with_drivers(code: types.CodeType, renewed: Callable[[Any], Any], let_go: Ca
         if unit is not None and unit.kind != "plain" and each.co_name.isidentifier():  # else a generator expression
             COUNTS["functions"] += 1
             unit.resume_code = with_drivers(unit.resume(), renewed, let_go)
-            constants[index] = registered(driver_code(inner, Start(inner, renewed, let_go)), unit)
+            constants[index] = registered(Start(inner, renewed, let_go), unit)
     if all(new is old for new, old in zip(constants, code.co_consts, strict=True)):
         return code
     found, unit = code.replace(co_consts=tuple(constants)), unit_of(code)
@@ -165,9 +193,13 @@ def with_drivers(code: types.CodeType, renewed: Callable[[Any], Any], let_go: Ca
     return found
 
 
-def registered(driver: types.CodeType, unit: Unit) -> types.CodeType:
+def registered(start: Start, unit: Unit) -> types.CodeType:
+    """The code of a driver, known as one."""
+    driver = driver_code(start.code, start)
     register(driver, unit)  # to durable code a driver is durable, and needs no adoption
     CODES[id(driver.co_consts)] = driver
+    STARTS[id(driver.co_consts)] = start
+    SHOWN[id(start.code.co_consts), start.code.co_firstlineno] = driver
     return driver
 
 
@@ -175,6 +207,8 @@ COUNTS: collections.Counter[str] = collections.Counter()  # of functions, and of
 KEPT: list[tuple[types.CodeType, types.CodeType]] = []  # units are found by the ids of code objects
 PAUSE_CODE = Driven.pause.__code__
 CODES = {id(PAUSE_CODE.co_consts): PAUSE_CODE}  # by id of their constants, which copies of a code object share
+STARTS: dict[int, Start] = {}  # of drivers, by the same
+SHOWN: dict[tuple[int, int], types.CodeType] = {}  # drivers, by that and the first line of what they stand for
 
 
 def runs_driver(frame: types.FrameType) -> bool:
@@ -182,22 +216,35 @@ def runs_driver(frame: types.FrameType) -> bool:
 
 
 def is_driver(suspended: Any) -> bool:
-    kind = type(suspended)
-    if kind is types.GeneratorType:
-        return id(suspended.gi_code.co_consts) in CODES
-    if kind is types.CoroutineType:
-        return id(suspended.cr_code.co_consts) in CODES
-    return kind is types.AsyncGeneratorType and id(suspended.ag_code.co_consts) in CODES
+    code = CODE.get(type(suspended))
+    return code is not None and id(code(suspended).co_consts) in CODES
+
+
+CODE: dict[type, Callable[[Any], Any]] = {  # reads the code of an object as it is, also while `hiding`
+    types.GeneratorType: vars(types.GeneratorType)["gi_code"].__get__,
+    types.CoroutineType: vars(types.CoroutineType)["cr_code"].__get__,
+    types.AsyncGeneratorType: vars(types.AsyncGeneratorType)["ag_code"].__get__,
+}
+FRAME: dict[type, Callable[[Any], Any]] = {
+    types.GeneratorType: vars(types.GeneratorType)["gi_frame"].__get__,
+    types.CoroutineType: vars(types.CoroutineType)["cr_frame"].__get__,
+}
+
+
+def driven_in(frame: Any) -> Driven | None:
+    """What the driver with this frame drives, if it has begun."""
+    variables = frame.f_locals
+    found = next((value for value in variables.values() if type(value) is Driven), None)
+    if sys.version_info < (3, 13):
+        variables.clear()  # the frame keeps this dictionary, and with it what its values refer to
+    return found
 
 
 def stand(driver: Any) -> None:
     """Let a suspended driver, of a generator or a coroutine, be delegated to anew: by something whose first step leads
     it back to where it is now."""
-    frame: Any = driver.gi_frame if isinstance(driver, types.GeneratorType) else driver.cr_frame
-    variables = frame.f_locals
-    found = next(value for value in variables.values() if type(value) is Driven)
-    if sys.version_info < (3, 13):
-        variables.clear()  # the frame keeps this dictionary, and with it what its values refer to
+    found = driven_in(FRAME[type(driver)](driver))
+    assert found is not None
     found.standing = True
     driver.send(None)
 
@@ -219,7 +266,7 @@ def driver_code(code: types.CodeType, start: Start) -> types.CodeType:
         if isinstance(node, ast.stmt | ast.expr | ast.arg | ast.excepthandler):
             node.lineno = node.end_lineno = code.co_firstlineno
             node.col_offset = node.end_col_offset = 0
-    found = inside(inside(compile(tree, code.co_filename, "exec", dont_inherit=True)))
+    found = inside(inside(compile(tree, FILENAME, "exec", dont_inherit=True)))
     flags = found.co_flags & ~CO_GENERATOR | CO_COROUTINE if kind == CO_COROUTINE else found.co_flags
     constants = tuple(start if each == START else each for each in found.co_consts)
     return found.replace(co_name=code.co_name, co_qualname=code.co_qualname, co_consts=constants, co_flags=flags)
@@ -256,23 +303,3 @@ def signature(code: types.CodeType) -> tuple[list[str], list[str], list[str]]:
         parameters.append(f"**{names[-1]}")
         arguments.append(f"**{names[-1]}")
     return parameters, arguments, names
-
-
-def warning_past_drivers(warn: Callable[..., None]) -> Callable[..., None]:
-    """`warnings.warn` that does not count drivers among the frames that `stacklevel` skips."""
-
-    @functools.wraps(warn)
-    def past_drivers(
-        message: Any, category: Any = None, stacklevel: int = 1, source: Any = None, **further: Any
-    ) -> None:
-        level, frame = 0, sys._getframe(1)
-        skipped = 1  # this function itself
-        while frame is not None and level < stacklevel:
-            if runs_driver(frame):
-                skipped += 1
-            else:
-                level += 1
-            frame = frame.f_back  # type: ignore[assignment]
-        warn(message, category, stacklevel + skipped, source, **further)
-
-    return past_drivers

@@ -1,0 +1,152 @@
+"""What a program sees of itself in a conformance run are durable functions: no driver, and nothing of the runner.
+
+Each program runs in an interpreter of its own, as drivers are hidden in all of one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+
+BEFORE = """
+import asyncio, inspect, sys, types
+from ray_durable.compiler.unit import unit_of
+from ray_durable.testing.hiding import hide
+from ray_durable.testing.renewal import renewing
+
+def names(frame):
+    found = []
+    while frame is not None:
+        found.append(frame.f_code.co_name)
+        frame = frame.f_back
+    return found
+
+hide()
+"""
+
+
+def run(tmp_path, program):
+    path = tmp_path / "program.py"
+    path.write_text(BEFORE + textwrap.dedent(program))
+    done = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_frames_of_drivers_are_not_on_the_stack(tmp_path):
+    run(
+        tmp_path,
+        """
+        @renewing
+        def inner():
+            for _ in range(2):
+                yield names(sys._getframe()), sys._getframe(2).f_code.co_name, inspect.stack()[1].function
+
+        @renewing
+        def outer():
+            yield from inner()
+
+        def caller(steps):
+            return next(steps)
+
+        steps = outer()
+        for _ in range(2):
+            stack, two_up, one_up = caller(steps)
+            assert stack == ["inner", "outer", "caller", "<module>"], stack
+            assert (one_up, two_up) == ("outer", "caller")
+        try:
+            sys._getframe(1)
+        except ValueError as error:
+            assert "not deep enough" in str(error)
+        else:
+            raise AssertionError
+        """,
+    )
+
+
+def test_an_object_shows_the_frame_and_delegate_of_the_durable_one(tmp_path):
+    run(
+        tmp_path,
+        """
+        @renewing
+        def inner(n):
+            here = n
+            yield n
+            yield n
+
+        @renewing
+        def outer(made):
+            yield from made
+
+        made = inner(5)
+        steps = outer(made)
+        assert steps.gi_yieldfrom is None and steps.gi_frame.f_locals["made"] is made
+        for _ in range(2):
+            assert next(steps) == 5
+            assert steps.gi_yieldfrom is made
+            assert made.gi_frame.f_locals["here"] == 5
+            assert made.gi_frame.f_lineno - made.gi_code.co_firstlineno in (3, 4)
+        steps.close()
+        assert steps.gi_frame is None and made.gi_frame is None
+        """,
+    )
+
+
+def test_the_code_of_a_function_is_that_of_its_frames(tmp_path):
+    run(
+        tmp_path,
+        """
+        @renewing
+        def own():
+            yield sys._getframe().f_code
+
+        steps = own()
+        assert next(steps) is own.__code__ is steps.gi_code
+        assert unit_of(own.__code__).code is own.__code__
+        assert inspect.getsource(own) == "@renewing\\ndef own():\\n    yield sys._getframe().f_code\\n"
+        assert isinstance(types.coroutine(own)(), types.GeneratorType)
+        assert own.__code__.co_flags & inspect.CO_ITERABLE_COROUTINE and inspect.isawaitable(own())
+
+        async def waits():
+            return await own()
+
+        assert waits().send(None) is own.__code__
+        try:
+            own.__code__ = 1
+        except TypeError:
+            pass
+        else:
+            raise AssertionError
+        """,
+    )
+
+
+def test_who_traces_is_told_of_the_durable_functions_only(tmp_path):
+    run(
+        tmp_path,
+        """
+        @renewing
+        def counting():
+            for i in range(2):
+                yield i
+
+        def caller():
+            return list(counting())
+
+        for setter, getter in ((sys.settrace, sys.gettrace), (sys.setprofile, sys.getprofile)):
+            told = []
+
+            def tell(frame, event, arg):
+                if event in ("call", "return"):
+                    told.append((event, frame.f_code.co_name, frame.f_back.f_code.co_name))
+                    assert sys._getframe(1) is frame
+                return tell
+
+            setter(tell)
+            assert getter() is tell
+            caller()
+            setter(None)
+            assert getter() is None
+            steps = [("call", "counting", "caller"), ("return", "counting", "caller")] * 3
+            assert told[1:-1] == steps, told
+        """,
+    )
