@@ -16,6 +16,7 @@ import os
 import sys
 import types
 import unittest
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.machinery import SourceFileLoader
@@ -87,14 +88,14 @@ def hook(taken: Taken) -> Callable[[Any, str], types.CodeType | None]:
     return types.FunctionType(get_code.__code__, globals() | {"__name__": "importlib"}, closure=get_code.__closure__)
 
 
-KEPT = ("codecs", "encodings", "types", "warnings", "zipimport")  # the interpreter itself holds what they define
+KEPT = ("codecs", "encodings", "warnings", "zipimport")  # the interpreter itself holds what they define
 
 
 def install(prefixes: Sequence[str], directory: str | None = None) -> None:
     """Make what is imported from now on durable; what was imported already is forgotten, to be imported again."""
     from ray_durable.compiler import references
     from ray_durable.testing.driving import COUNTS
-    from ray_durable.testing.hiding import hide
+    from ray_durable.testing.hiding import hide, warning_past_drivers
     from ray_durable.testing.renewal import renewing
 
     setattr(builtins, DECORATOR, renewing)
@@ -118,6 +119,8 @@ def install(prefixes: Sequence[str], directory: str | None = None) -> None:
     for function in [each for each in gc.get_objects() if type(each) is types.FunctionType]:
         if function.__module__ in kept:
             function.__code__ = renewing(function).__code__
+    if not taken.module("warnings"):
+        warnings.warn = warning_past_drivers(warnings.warn)
 
 
 def warm_up() -> Iterator[None]:

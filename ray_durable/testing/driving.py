@@ -24,7 +24,6 @@ from ray_durable.compiler.unit import CO_ITERABLE_COROUTINE, Unit, register, uni
 
 CO_VARARGS, CO_VARKEYWORDS, CO_GENERATOR, CO_COROUTINE, CO_ASYNC_GENERATOR = 0x04, 0x08, 0x20, 0x80, 0x200
 KINDS = (CO_ASYNC_GENERATOR, CO_COROUTINE, CO_GENERATOR)
-FILENAME = "<driver: importlib._bootstrap>"  # by which `warnings.warn` knows frames that it does not count
 START = "start\0"  # the constant in whose place the code gets its `Start`
 
 STEPS = """
@@ -138,24 +137,21 @@ class Start:
     def __init__(self, code: types.CodeType, renewed: Callable[[Any], Any], let_go: Callable[[Any], None]) -> None:
         self.code, self.renewed, self.let_go = code, renewed, let_go
         self.awaitable: types.CodeType | None = None  # the code as `types.coroutine` leaves it
+        self.stands_in = (
+            False  # whether the code was copied to be known by its identity, which a restored frame's is not
+        )
 
     def begin(self, cells: Any, /, *args: Any, **kwargs: Any) -> Driven:
         return untraced(self.driven, GET_FRAME(1), cells, *args, **kwargs)  # type: ignore[no-any-return]
 
     def driven(self, driver: types.FrameType, cells: Any, /, *args: Any, **kwargs: Any) -> Driven:
-        code = self.shown(driver.f_code)
+        code = self.code
+        if driver.f_code.co_flags & CO_ITERABLE_COROUTINE:  # by `types.coroutine`, later
+            code = self.awaitable = self.awaitable or code.replace(co_flags=code.co_flags | CO_ITERABLE_COROUTINE)
         made = types.FunctionType(code, driver.f_globals, code.co_name, None, cells)
         suspended = made(*args, **kwargs)
         self.let_go(suspended)
         return Driven(suspended, self.renewed)
-
-    def shown(self, driver: types.CodeType) -> types.CodeType:
-        """The durable code that a driver's code stands for."""
-        if not driver.co_flags & CO_ITERABLE_COROUTINE:
-            return self.code
-        if self.awaitable is None:  # by `types.coroutine`, later
-            self.awaitable = self.code.replace(co_flags=self.code.co_flags | CO_ITERABLE_COROUTINE)
-        return self.awaitable
 
 
 def driver_of(code: types.CodeType, renewed: Callable[[Any], Any], let_go: Callable[[Any], None]) -> types.CodeType:
@@ -169,7 +165,7 @@ def driver_of(code: types.CodeType, renewed: Callable[[Any], Any], let_go: Calla
     resume = unit.resume()  # now, not under a test's tracer or clock
     unit.code = with_drivers(code, renewed, let_go)
     unit.resume_code = with_drivers(resume, renewed, let_go)
-    return registered(Start(unit.code, renewed, let_go), unit)
+    return registered(driver_code(unit.code, Start(unit.code, renewed, let_go)), unit)
 
 
 def with_drivers(code: types.CodeType, renewed: Callable[[Any], Any], let_go: Callable[[Any], None]) -> types.CodeType:
@@ -183,7 +179,7 @@ def with_drivers(code: types.CodeType, renewed: Callable[[Any], Any], let_go: Ca
         if unit is not None and unit.kind != "plain" and each.co_name.isidentifier():  # else a generator expression
             COUNTS["functions"] += 1
             unit.resume_code = with_drivers(unit.resume(), renewed, let_go)
-            constants[index] = registered(Start(inner, renewed, let_go), unit)
+            constants[index] = registered(driver_code(inner, Start(inner, renewed, let_go)), unit)
     if all(new is old for new, old in zip(constants, code.co_consts, strict=True)):
         return code
     found, unit = code.replace(co_consts=tuple(constants)), unit_of(code)
@@ -193,13 +189,9 @@ def with_drivers(code: types.CodeType, renewed: Callable[[Any], Any], let_go: Ca
     return found
 
 
-def registered(start: Start, unit: Unit) -> types.CodeType:
-    """The code of a driver, known as one."""
-    driver = driver_code(start.code, start)
+def registered(driver: types.CodeType, unit: Unit) -> types.CodeType:
     register(driver, unit)  # to durable code a driver is durable, and needs no adoption
     CODES[id(driver.co_consts)] = driver
-    STARTS[id(driver.co_consts)] = start
-    SHOWN[id(start.code.co_consts), start.code.co_firstlineno] = driver
     return driver
 
 
@@ -207,8 +199,6 @@ COUNTS: collections.Counter[str] = collections.Counter()  # of functions, and of
 KEPT: list[tuple[types.CodeType, types.CodeType]] = []  # units are found by the ids of code objects
 PAUSE_CODE = Driven.pause.__code__
 CODES = {id(PAUSE_CODE.co_consts): PAUSE_CODE}  # by id of their constants, which copies of a code object share
-STARTS: dict[int, Start] = {}  # of drivers, by the same
-SHOWN: dict[tuple[int, int], types.CodeType] = {}  # drivers, by that and the first line of what they stand for
 
 
 def runs_driver(frame: types.FrameType) -> bool:
@@ -216,15 +206,14 @@ def runs_driver(frame: types.FrameType) -> bool:
 
 
 def is_driver(suspended: Any) -> bool:
-    code = CODE.get(type(suspended))
-    return code is not None and id(code(suspended).co_consts) in CODES
+    kind = type(suspended)
+    if kind is types.GeneratorType:
+        return id(suspended.gi_code.co_consts) in CODES
+    if kind is types.CoroutineType:
+        return id(suspended.cr_code.co_consts) in CODES
+    return kind is types.AsyncGeneratorType and id(suspended.ag_code.co_consts) in CODES
 
 
-CODE: dict[type, Callable[[Any], Any]] = {  # reads the code of an object as it is, also while `hiding`
-    types.GeneratorType: vars(types.GeneratorType)["gi_code"].__get__,
-    types.CoroutineType: vars(types.CoroutineType)["cr_code"].__get__,
-    types.AsyncGeneratorType: vars(types.AsyncGeneratorType)["ag_code"].__get__,
-}
 FRAME: dict[type, Callable[[Any], Any]] = {
     types.GeneratorType: vars(types.GeneratorType)["gi_frame"].__get__,
     types.CoroutineType: vars(types.CoroutineType)["cr_frame"].__get__,
@@ -266,7 +255,7 @@ def driver_code(code: types.CodeType, start: Start) -> types.CodeType:
         if isinstance(node, ast.stmt | ast.expr | ast.arg | ast.excepthandler):
             node.lineno = node.end_lineno = code.co_firstlineno
             node.col_offset = node.end_col_offset = 0
-    found = inside(inside(compile(tree, FILENAME, "exec", dont_inherit=True)))
+    found = inside(inside(compile(tree, code.co_filename, "exec", dont_inherit=True)))
     flags = found.co_flags & ~CO_GENERATOR | CO_COROUTINE if kind == CO_COROUTINE else found.co_flags
     constants = tuple(start if each == START else each for each in found.co_consts)
     return found.replace(co_name=code.co_name, co_qualname=code.co_qualname, co_consts=constants, co_flags=flags)

@@ -2,8 +2,8 @@
 and not the runner.
 
 Hidden are their frames on the stack (`f_back`, `sys._getframe`), their events (`sys.settrace`, `sys.setprofile`), and
-what is theirs about an object that they stand for: its frame, its code, and what it delegates to are those of the
-durable object behind it. `function.__code__` is the durable code.
+what is theirs about an object that they stand for: its frame and what it delegates to are those of the
+durable object behind it.
 
 This changes attributes of CPython's own types, for the whole process; only a run of somebody's tests does it.
 """
@@ -15,11 +15,11 @@ import functools
 import gc
 import sys
 import types
+import weakref
 from collections.abc import Callable
 from typing import Any
 
-from ray_durable.compiler.unit import CO_ITERABLE_COROUTINE
-from ray_durable.testing.driving import CODES, SHOWN, STARTS, driven_in, runs_driver
+from ray_durable.testing.driving import CODES, GET_FRAME, driven_in, runs_driver
 
 KINDS: tuple[tuple[type, str], ...] = (
     (types.GeneratorType, "gi"), (types.CoroutineType, "cr"), (types.AsyncGeneratorType, "ag"),
@@ -35,18 +35,15 @@ def hide() -> None:
     for kind, prefix in KINDS:
         replace(kind, f"{prefix}_frame", frame_getter(frames, frames))
         replace(kind, DELEGATES[prefix], frame_getter(frames, delegates))
-        replace(kind, f"{prefix}_code", shown_code(vars(kind)[f"{prefix}_code"].__get__))
-    back = vars(types.FrameType)["f_back"].__get__
-    replace(types.FrameType, "f_back", past_drivers(back))
-    replace_function_code()
-    hide_from_stack(back)
+    replace(types.FrameType, "f_back", past_drivers)
+    hide_from_stack()
     hide_from_tracers()
 
 
-def replace(kind: type, name: str, getter: Getter, setter: Callable[[Any, Any], None] | None = None) -> None:
-    """Compute an attribute of one of CPython's types by `getter`."""
+def replace(kind: type, name: str, getter: Getter) -> None:
+    """Compute a read-only attribute of one of CPython's types by `getter`."""
     namespace: Any = gc.get_referents(vars(kind))[0]
-    namespace[name] = property(getter, setter, doc=vars(kind)[name].__doc__)
+    namespace[name] = property(getter, doc=vars(kind)[name].__doc__)
     ctypes.pythonapi.PyType_Modified(ctypes.py_object(kind))
 
 
@@ -56,7 +53,7 @@ def frame_getter(frames: dict[type, Getter], getters: dict[type, Getter]) -> Get
     def getter(self: Any) -> Any:
         kind = type(self)
         frame = frames[kind](self)
-        if frame is not None and runs_driver(frame) and (driven := driven_in(frame)) is not None:
+        if frame is not None and is_hidden(frame) and (driven := driven_in(frame)) is not None:
             behind = driven.suspended
             if getters is not frames or frames[type(behind)](behind) is not None:
                 return getters[type(behind)](behind)
@@ -65,57 +62,41 @@ def frame_getter(frames: dict[type, Getter], getters: dict[type, Getter]) -> Get
     return getter
 
 
-def shown_code(natively: Getter) -> Getter:
-    def getter(self: Any) -> Any:
-        code = natively(self)
-        start = STARTS.get(id(code.co_consts))
-        return code if start is None else start.shown(code)
-
-    return getter
+def is_hidden(frame: types.FrameType) -> bool:
+    """A driver's frame is, unless its code is known to somebody by its identity, as trio does, which restored code has
+    not. (Nobody but them has weak references to code.)"""
+    return runs_driver(frame) and not weakref.getweakrefcount(frame.f_code)
 
 
-def past_drivers(back: Getter) -> Getter:
-    def f_back(self: Any) -> Any:
-        found = back(self)
-        while found is not None and runs_driver(found):
-            found = back(found)
-        return found
-
-    return f_back
+def past_drivers(frame: Any) -> Any:
+    """A frame's `f_back`."""
+    found = BACK(frame)
+    while found is not None and is_hidden(found):
+        found = BACK(found)
+    return found
 
 
-def replace_function_code() -> None:
-    """Let `function.__code__` be the durable code behind a driver, also where a changed copy of that is set."""
-    natively = vars(types.FunctionType)["__code__"]
-
-    def put(self: Any, code: Any) -> None:
-        driver = SHOWN.get((id(code.co_consts), code.co_firstlineno)) if type(code) is types.CodeType else None
-        if driver is not None:
-            code = driver.replace(co_flags=driver.co_flags | code.co_flags & CO_ITERABLE_COROUTINE)
-        natively.__set__(self, code)
-
-    replace(types.FunctionType, "__code__", shown_code(natively.__get__), put)
+BACK: Getter = vars(types.FrameType)["f_back"].__get__  # as it is before `hide`
 
 
 # ---- the stack -------------------------------------------------------------------------------------------------------
 
 
-def hide_from_stack(back: Getter) -> None:
+def hide_from_stack() -> None:
     """`sys._getframe` and `sys._getframemodulename` do not count drivers."""
-    natively = sys._getframe
 
     def to_skip(depth: int) -> int:
         """How many frames below the caller's caller are `depth` frames that show, with the drivers among them."""
-        frame, skipped = natively(2), 0
-        while frame is not None and (depth > 0 or runs_driver(frame)):
-            depth -= not runs_driver(frame)
+        frame, skipped = GET_FRAME(2), 0
+        while frame is not None and (depth > 0 or is_hidden(frame)):
+            depth -= not is_hidden(frame)
             skipped += 1
-            frame = back(frame)
+            frame = BACK(frame)
         return skipped + max(depth, 0)
 
-    @functools.wraps(natively)
+    @functools.wraps(GET_FRAME)
     def _getframe(depth: int = 0, /) -> types.FrameType:
-        return natively(to_skip(depth) + 1)
+        return GET_FRAME(to_skip(depth) + 1)
 
     sys._getframe = _getframe
     if sys.version_info >= (3, 12):
@@ -126,6 +107,26 @@ def hide_from_stack(back: Getter) -> None:
             return module_name(to_skip(depth) + 1)
 
         sys._getframemodulename = _getframemodulename
+
+
+def warning_past_drivers(warn: Callable[..., None]) -> Callable[..., None]:
+    """`warnings.warn` that does not count drivers among the frames that `stacklevel` skips."""
+
+    @functools.wraps(warn)
+    def past_drivers(
+        message: Any, category: Any = None, stacklevel: int = 1, source: Any = None, **further: Any
+    ) -> None:
+        level, frame = 0, GET_FRAME(1)
+        skipped = 1  # this function itself
+        while frame is not None and level < stacklevel:
+            if runs_driver(frame):
+                skipped += 1
+            else:
+                level += 1
+            frame = BACK(frame)
+        warn(message, category, stacklevel + skipped, source, **further)
+
+    return past_drivers
 
 
 # ---- tracers and profilers -------------------------------------------------------------------------------------------
@@ -139,14 +140,14 @@ def hide_from_tracers() -> None:
         given: Callable[[], Any] = getattr(sys, f"get{name}")
         for setter in (f"set{name}", f"_set{name}allthreads"):
             if hasattr(sys, setter):
-                setattr(sys, setter, telling_less(getattr(sys, setter)))
+                setattr(sys, setter, telling_less(getattr(sys, setter), name == "profile"))
         setattr(sys, f"get{name}", told_all(given))
 
 
-def telling_less(natively: Callable[[Any], None]) -> Callable[[Any], None]:
+def telling_less(natively: Callable[[Any], None], profiles: bool) -> Callable[[Any], None]:
     @functools.wraps(natively)
     def setter(function: Any, /) -> None:
-        natively(Filter(function).tell if callable(function) else function)
+        natively(Filter(function, profiles).tell if callable(function) else function)
 
     return setter
 
@@ -164,14 +165,19 @@ def told_all(natively: Callable[[], Any]) -> Callable[[], Any]:
 class Filter:
     """A function for `sys.settrace` or `sys.setprofile` that tells another one less."""
 
-    def __init__(self, function: Any) -> None:
+    def __init__(self, function: Any, profiles: bool) -> None:
         self.function = function
+        self.profiles = profiles
 
     def tell(self, frame: types.FrameType, event: str, arg: Any) -> Any:
         """Called by CPython."""
+        if frame.f_code is SETTER and event in AS_BUILTIN:
+            return self.function(frame.f_back, AS_BUILTIN[event], frame.f_locals["natively"]) if self.profiles else None
         if runs_driver(frame) or frame.f_globals.get("__name__", "").startswith(RUNNER):
             return None
         return self.function(frame, event, arg)
 
 
 RUNNER = "ray_durable."
+SETTER = next(each for each in telling_less.__code__.co_consts if isinstance(each, types.CodeType))
+AS_BUILTIN = {"call": "c_call"}  # natively a profiler is told of a setter as of the builtin that it is

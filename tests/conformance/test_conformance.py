@@ -14,7 +14,7 @@ from importlib.machinery import SourceFileLoader
 
 import pytest
 
-from ray_durable.testing import conformance, conforming, renewal
+from ray_durable.testing import conformance, conforming, hiding, renewal
 from ray_durable.testing.conformance import Comparison, Run, Target
 
 SMALL = ["contextlib", "graphlib", "difflib"]
@@ -80,6 +80,7 @@ def test_a_driver_looks_like_the_function_that_it_stands_for():
     assert inspect.signature(renewed) == inspect.signature(original)
     assert renewed.__dict__ == {"own": "attribute"}
     assert renewed.__closure__ == original.__closure__
+    assert inspect.getsource(renewed) == inspect.getsource(original)
     gen = renewed(1, 2, 4, d=5)
     assert inspect.getgeneratorlocals(gen) == {
         "a": 1, "b": 2, "rest": (4,), "c": 3, "more": {"d": 5}, "here": "a cell",
@@ -201,8 +202,9 @@ def test_nothing_lives_longer_than_natively():
 def test_warnings_are_blamed_on_who_drives_a_driver():
     @renewal.renewing
     def warning():
-        warnings.warn("of itself", stacklevel=1)
-        warnings.warn("of its caller", stacklevel=2)
+        past = hiding.warning_past_drivers(warnings.warn)
+        past("of itself")
+        past("of its caller", stacklevel=2)
         yield
 
     with pytest.warns(UserWarning) as found:
