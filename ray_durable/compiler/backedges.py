@@ -164,8 +164,11 @@ def extended(instructions: list[Any], index: int) -> list[Any]:
 
 def is_back_edge(jump: Any, target: Any, head: Head) -> bool:
     """Whether a jump begins the next pass of that loop: a `for` asks for its next item, for which 3.12 has the place of
-    the statement; a `while` begins to evaluate its test, in which only comprehensions are loops too."""
+    the statement; a `while` begins to evaluate its test, in which only comprehensions are loops too. The pass that a
+    resume leads into is a loop of its own (`prologue`), of no width where the iterable or the test begins."""
     to = place_of(target)
+    if target.opname == "FOR_ITER" and to == head.header[:2] * 2:
+        return True
     if head.is_for:
         return target.opname == "FOR_ITER" and to in (head.statement, head.header)
     again = place_of(jump) == head.statement  # after the loop was left for a checkpoint

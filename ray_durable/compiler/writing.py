@@ -143,12 +143,11 @@ class Writer:
 
     def iterators(self, layout: Layout, names: tuple[str, ...], variables: Any) -> State:
         """The iterators of the loops around a yield point, in the short form if only the loop refers to them."""
-        # local variable, loop (and in a resume body: chunk and the tuple with it), `iterator` here, argument
-        alone = 6 if layout.resumed else 4
+        # local variable, loop, `iterator` here, argument
         found = []
         for name in names:
             iterator = variables.pop(name) if SNAPSHOTS else variables[name]
-            found.append(encode(iterator) if getrefcount(iterator) <= alone else iterator)
+            found.append(encode(iterator) if getrefcount(iterator) <= 4 else iterator)
         return tuple(found)
 
     def reference(self, layout: Layout, namespace: dict[str, Any], variables: Any) -> Reduced:

@@ -10,7 +10,8 @@ import sys
 
 import pytest
 
-from ray_durable.compiler import iterators
+from ray_durable.compiler import durable, iterators
+from ray_durable.compiler.references import dumps
 
 
 class Pickler(pickle.Pickler):
@@ -271,3 +272,22 @@ def test_a_chain_that_is_captured_again_and_again_does_not_grow():
         next(chain)
         sizes.add(len(pickled(chain)) // 16)
     assert max(sizes) <= min(sizes) + 20
+
+
+@durable
+def pairs_of(held):
+    for item in held[0]:
+        yield item, next(held[0], None)
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+@pytest.mark.parametrize(
+    "make", [lambda: iter([0, 1, 2, 3, 4]), lambda: iter(range(5)), lambda: iter(dict.fromkeys(range(5)))]
+)
+def test_an_iterator_that_a_loop_shares_stays_shared_however_often_its_frame_is_saved(make, times):
+    made, found = pairs_of([make()]), []
+    for _ in range(3):
+        found.append(next(made))
+        for _ in range(times):  # the second time, the loop stands in the pass that the resume led into
+            made = pickle.loads(dumps(made))
+    assert found == [(0, 1), (2, 3), (4, None)]

@@ -174,8 +174,8 @@ def defined(text, filename, name):
     return namespace[name]
 
 
-def test_more_blocks_within_blocks_than_cpython_takes_in_a_resume_are_refused_at_once():
-    lines = ["def deep(n):", *("    " * (i + 1) + f"for i{i} in range(n):" for i in range(15)), "    " * 16 + "yield n"]
+def test_more_blocks_within_blocks_than_cpython_takes_are_refused_at_once():
+    lines = ["def deep(n):", *("    " * (i + 1) + f"for i{i} in range(n):" for i in range(20)), "    " * 21 + "yield n"]
     plain = defined("\n".join(lines) + "\n", "<deep>", "deep")
     for _ in range(2):
         with pytest.raises(UnsupportedSyntaxError, match=r"<deep>:\d+: .*nested blocks.* Instead: move an inner loop"):

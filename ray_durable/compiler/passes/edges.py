@@ -106,6 +106,7 @@ def while_(node: ast.While, over: list[ast.stmt], context: Context, tested: bool
     else:
         first = located(if_(located(not_(node.test), node.test), [*over, located(ast.Break(), node)]), node.test)
     loop = located(while_true([first, *node.body]), node)
+    loop.header = node.test  # type: ignore[attr-defined]
     loop.end_lineno, loop.end_col_offset = node.lineno, node.col_offset  # other than that of the loop around the `try`
     return [], loop, []
 

@@ -16,7 +16,6 @@ WORDS = (
     "exc",
     "out",
     "saved",
-    "chunk",
     "item",
     "step",
     "case",

@@ -2,15 +2,17 @@
 
 The arguments are the frame: all variables, the yield point to reach (`_to`), what it delegates to, and the compiler's
 locals. While `_to` is not 0, guards on the path let only the way to that yield point pass; arrived, `_to` becomes 0
-and everything runs as in the fresh body, on the same numbers.
+and everything runs as in the fresh body, on the same numbers. What only a call would come by is left out.
 
 Goal    a second body that enters each construct as a resume must.       Needs   numbered yield points.
-Keeps   native handlers, managers and loops: a resume enters them by repeating what led into them.
+Keeps   native handlers, managers and loops: a resume enters them by repeating what led into them; and the speed of the
+        fresh body, whose loops stand behind the pass that a resume leads into.
 """
 
 from __future__ import annotations
 
 import ast
+import copy
 
 from ray_durable.compiler.passes.build import (
     Suspend,
@@ -29,7 +31,7 @@ from ray_durable.compiler.passes.build import (
     try_,
 )
 from ray_durable.compiler.passes.edges import flag
-from ray_durable.compiler.passes.fresh import arrive, only_point, suspension
+from ray_durable.compiler.passes.fresh import arrive, fresh_block, only_point, suspension
 from ray_durable.compiler.passes.yieldpoints import Context
 
 Range = tuple[int, int] | None
@@ -37,7 +39,7 @@ Range = tuple[int, int] | None
 
 def resume_body(body: list[ast.stmt], context: Context) -> list[ast.stmt]:
     """The statements of the resume body."""
-    return [unbind(context), *flag(context), *Resume(context).block(body)]
+    return [unbind(context), *flag(context), *Resume(context).block(body, sure=True)]
 
 
 def unbind(context: Context) -> ast.stmt:
@@ -51,15 +53,6 @@ def unbind(context: Context) -> ast.stmt:
         for name in context.scope.variables
     ]
     return if_(compare(load(to), ast.Lt(), constant(0)), body)
-
-
-def binds(node: ast.AST, name: str) -> bool:
-    """Whether a node may give `name` another value, or take it away."""
-    if isinstance(node, ast.Name):
-        return node.id == name and not isinstance(node.ctx, ast.Load)
-    if isinstance(node, Suspend):
-        return node.target == name
-    return any(type(value) is str and value.split(".")[0] == name for _, value in ast.iter_fields(node))
 
 
 def points_in(nodes: list[ast.stmt]) -> Range:
@@ -86,18 +79,16 @@ def points_of(node: ast.stmt) -> Range:
 
 
 class Resume:
-    """Writes the resume body, statement by statement."""
+    """Writes the resume body, statement by statement.
+
+    `sure`, wherever it is an argument: what is written is met only on the way to a yield point in it, so that nothing
+    before the first of them ever runs."""
 
     def __init__(self, context: Context) -> None:
         self.context = context
         self.to = context.names.to
-        self.steppers: list[str] = []  # variables of this body that hold on to iterators
         self.known = False  # whether the yield point of the loop around is in `_at` already
         self.around: list[str | None] = []  # names of the pending outcomes of the `try`s around; None for a loop
-
-    def let_go(self, since: int, at: ast.AST) -> list[ast.stmt]:
-        """For handlers: drop the iterators of the loops that an exception left (see `lifetimes`)."""
-        return [located(each, at) for each in clear(reversed(self.steppers[since:]))]
 
     # ---- tests of `_to` ----------------------------------------------------------------------------------------------
     def travelling(self) -> ast.expr:
@@ -119,7 +110,7 @@ class Resume:
         ]
 
     # ---- blocks ------------------------------------------------------------------------------------------------------
-    def block(self, body: list[ast.stmt]) -> list[ast.stmt]:
+    def block(self, body: list[ast.stmt], sure: bool = False) -> list[ast.stmt]:
         """A block that is entered normally, or on the way to a yield point in it."""
         last = max((index for index, statement in enumerate(body) if points_in([statement])), default=-1)
         found: list[ast.stmt] = []
@@ -129,22 +120,22 @@ class Resume:
             if index > last:
                 found.append(statement)
             elif where is None:
-                waiting.append(statement)
+                waiting += [] if sure else [statement]
             elif isinstance(statement, Suspend):
-                found.append(self.landing(statement, waiting, later=index < last))
-                waiting = []
+                found += self.landing(statement, waiting, index < last, sure)
+                waiting, sure = [], False
             else:
                 if waiting:
                     found.append(located(if_(not_(self.travelling()), waiting), waiting[0]))
-                    waiting = []
-                new = self.statement(statement)
+                new = self.statement(statement, sure)
                 found += [located(if_(self.up_to(where[1]), new), statement)] if index < last else new
+                waiting, sure = [], False
         return found
 
-    def inside(self, body: list[ast.stmt], outcome: str | None) -> list[ast.stmt]:
+    def inside(self, body: list[ast.stmt], outcome: str | None, sure: bool) -> list[ast.stmt]:
         """The block of a loop, or of a `try` whose pending outcome has this name."""
         self.around.append(outcome)
-        found = self.block(body)
+        found = self.block(body, sure)
         self.around.pop()
         return found
 
@@ -153,17 +144,19 @@ class Resume:
         last = -1 if way == "return" else max((i for i, each in enumerate(self.around) if each is None), default=-1)
         return [assign(outer, load(name)) for outer in self.around[last + 1 :] if outer is not None]
 
-    def landing(self, statement: Suspend, before: list[ast.stmt], later: bool) -> ast.stmt:
+    def landing(self, statement: Suspend, before: list[ast.stmt], later: bool, sure: bool) -> list[ast.stmt]:
         # prefix; x = yield v    =>    if _to: _to = 0; x = yield
         #                              else: prefix; _at = 3; x = yield v
         land: list[ast.stmt] = [*self.arriving(statement), suspension(statement, self.landed_operand(statement))]
+        here = compare(load(self.to), ast.Eq(), constant(statement.number))
+        if sure:
+            return [located(if_(here, land), statement)] if later else land
         again = [suspension(statement, statement.operand)] if self.known else arrive(statement, self.context)
         normal = [*before, *again]
         if not later:
-            return located(if_(self.travelling(), land, normal), statement)
-        here = compare(load(self.to), ast.Eq(), constant(statement.number))
+            return [located(if_(self.travelling(), land, normal), statement)]
         skip = located(if_(not_(self.travelling()), normal), statement)
-        return located(if_(here, land, [skip]), statement)
+        return [located(if_(here, land, [skip]), statement)]
 
     def landed_operand(self, statement: Suspend) -> ast.expr | None:
         if statement.kind == "yield":
@@ -177,96 +170,87 @@ class Resume:
         return located(ast.IfExp(load(self.context.names.delegate), taken, statement.operand), statement)
 
     # ---- statements --------------------------------------------------------------------------------------------------
-    def statement(self, node: ast.stmt) -> list[ast.stmt]:
+    def statement(self, node: ast.stmt, sure: bool) -> list[ast.stmt]:
         if not self.known and isinstance(node, ast.For | ast.While) and (only := only_point(node)) is not None:
             # for T in X: yield v    =>    _at = 3; for T in X: …        as in the fresh body: one store for all passes
             self.known = True
-            found = [located(assign(self.context.names.at, constant(only.number)), node), *self.compound(node)]
+            stored = [] if sure else [located(assign(self.context.names.at, constant(only.number)), node)]
+            found = [*stored, *self.compound(node, sure)]
             self.known = False
             return found
-        return self.compound(node)
+        return self.compound(node, sure)
 
-    def compound(self, node: ast.stmt) -> list[ast.stmt]:
+    def compound(self, node: ast.stmt, sure: bool) -> list[ast.stmt]:
         match node:
             case ast.If():
-                test = self.decision(node.test, points_in(node.body), points_in(node.orelse))
-                return [located(if_(test, self.block(node.body), self.block(node.orelse)), node)]
-            case ast.While():
-                test = self.decision(node.test, points_in(node.body), points_in(node.orelse))
-                return [located(ast.While(test, self.inside(node.body, None), self.block(node.orelse)), node)]
-            case ast.For():
-                return self.loop(node)
+                return self.choice(node, sure)
+            case ast.For() | ast.While():
+                return self.loop(node, sure)
             case ast.With():
-                return self.managed(node)
+                return self.managed(node, sure)
             case ast.TryStar():
-                return self.star(node)
+                return self.star(node, sure)
             case ast.Try() if points_in(node.finalbody):
-                return self.final(node)
+                return self.final(node, sure)
             case ast.Try():
-                return self.attempt(node)
+                return self.attempt(node, sure)
         raise AssertionError(f"no way into {ast.dump(node)}")
 
-    def decision(self, test: ast.expr, then: Range, otherwise: Range) -> ast.expr:
-        """The test of an `if` or `while`: while travelling, the side where the yield point is."""
+    def choice(self, node: ast.If, sure: bool) -> list[ast.stmt]:
+        # if T: A        =>    if _to <= 3 if _to else T: A        on the way, the side where the yield point is
+        # else: B              else: B
+        then, otherwise = points_in(node.body), points_in(node.orelse)
+        if sure and not (then and otherwise):
+            return self.block(node.body if then else node.orelse, sure)
         if then is None:
-            return located(ast.BoolOp(ast.And(), [not_(self.travelling()), test]), test)
-        if otherwise is None:
-            if isinstance(test, ast.Constant) and test.value is True:
-                return test
-            return located(ast.BoolOp(ast.Or(), [self.travelling(), test]), test)
-        return located(ast.IfExp(self.travelling(), self.up_to(then[1]), test), test)
-
-    def loop(self, node: ast.For) -> list[ast.stmt]:
-        # for T in _it1: B     =>     for _chunk1 in ((None,), _it1) if _to else (_it1,):
-        # else: E                         for _item1 in _chunk1:
-        #                                     if not _to: T = _item1        (and _item1 = None, see `keeps`)
-        #                                     B
-        #                                 else: continue
-        #                                 break
-        #                             else: E
-        names = self.context.names
-        chunk, item = names.fresh("chunk"), names.fresh("item")
-        self.steppers += [chunk, item]
-        inside, after = points_in(node.body), points_in(node.orelse)
-        iterator = node.iter
-        passes: ast.expr = ast.Tuple([iterator], ast.Load())
-        if inside:
-            again = ast.Tuple([ast.Tuple([constant(None)], ast.Load()), iterator], ast.Load())
-            here = self.up_to(inside[1]) if after else self.travelling()
-            passes = ast.IfExp(here, again, passes)
-            if after:
-                passes = ast.IfExp(self.travelling(), passes, ast.Tuple([iterator], ast.Load()))
-                passes.body = ast.IfExp(here, again, ast.Tuple([], ast.Load()))
+            test: ast.expr = ast.BoolOp(ast.And(), [not_(self.travelling()), node.test])
+        elif otherwise is None:
+            test = ast.BoolOp(ast.Or(), [self.travelling(), node.test])
         else:
-            passes = ast.IfExp(self.travelling(), ast.Tuple([], ast.Load()), passes)
-        take: list[ast.stmt] = [located(ast.Assign([node.target], load(item)), node.target)]
-        if not self.keeps(node):
-            take += [located(each, node.target) for each in clear([item])]
-        body = self.inside([*take, *node.body], None) if inside else [*take, *node.body]  # one guard up to the landing
-        items = ast.For(store(item), located(load(chunk), iterator), body, [located(ast.Continue(), node)])
-        gone = [located(each, node) for each in clear([chunk, item])]
-        orelse = [*gone, *self.block(node.orelse)] if node.orelse else []
-        chunks = ast.For(store(chunk), passes, [located(items, node), located(ast.Break(), node)], orelse)
-        located(chunks, node)
-        chunks.end_lineno, chunks.end_col_offset = node.lineno, node.col_offset  # `backedges` takes `items` alone
-        return [chunks, *gone]
+            test = self.up_to(then[1]) if sure else ast.IfExp(self.travelling(), self.up_to(then[1]), node.test)
+        test = located(test, node.test)
+        return [located(if_(test, self.block(node.body, sure), self.block(node.orelse, sure)), node)]
 
-    def keeps(self, node: ast.For) -> bool:
-        """Whether the target itself holds an item for the whole pass, so that it lives no longer by `_item1`."""
-        if not isinstance(node.target, ast.Name) or node.target.id not in self.context.scope.variables:
-            return False
-        return not any(binds(each, node.target.id) for statement in node.body for each in ast.walk(statement))
+    def loop(self, node: ast.For | ast.While, sure: bool) -> list[ast.stmt]:
+        # for T in _it1: B     =>     for _it1 in (_it1,) if _to else ():        the pass that a resume leads into: it
+        # else: E                         B, from the yield point on             holds the iterator as the loop does
+        #                             else:
+        #                                 for T in _it1: B                       those after it, as in the fresh body
+        #                                 else: E
+        inside, after = points_in(node.body), points_in(node.orelse)
+        if sure and inside is None:
+            return self.block(node.orelse, sure)
+        rest = copy.copy(node)
+        rest.body = fresh_block(node.body, self.context, self.known)
+        rest.orelse = self.block(node.orelse)
+        if after and isinstance(rest, ast.For):
+            rest.iter = located(ast.IfExp(self.travelling(), ast.Tuple([], ast.Load()), rest.iter), rest.iter)
+        elif after and isinstance(rest, ast.While):
+            rest.test = located(ast.BoolOp(ast.And(), [not_(self.travelling()), rest.test]), rest.test)
+        if inside is None:
+            return [rest]
+        held: str = node.iterator if isinstance(node, ast.For) else self.to  # type: ignore[attr-defined]
+        passes: ast.expr = ast.Tuple([load(held)], ast.Load())
+        if after or not sure:
+            here = self.within(inside) if after else self.travelling()
+            passes = ast.IfExp(here, passes, ast.Tuple([], ast.Load()))
+        header = node.iter if isinstance(node, ast.For) else getattr(node, "header", node)
+        first = located(ast.For(store(held), passes, self.inside(node.body, None, True), [rest]), header)
+        first.end_lineno, first.end_col_offset = first.lineno, first.col_offset  # by which `backedges` knows it
+        return [first]
 
-    def managed(self, node: ast.With) -> list[ast.stmt]:
+    def managed(self, node: ast.With, sure: bool) -> list[ast.stmt]:
         # with _mgr1 as T: B   =>   with (resumed(_mgr1) if _to else _mgr1) as _item1:
         #                               if not _to: T = _item1
         #                               B
         item = node.items[0]
         manager = item.context_expr
-        entered = ast.IfExp(self.travelling(), call("resumed", manager), manager)
-        body = self.block(node.body)
+        entered: ast.expr = call("resumed", manager)
+        if not sure:
+            entered = ast.IfExp(self.travelling(), entered, manager)
+        body = self.block(node.body, sure)
         name: ast.expr | None = None
-        if item.optional_vars is not None:
+        if item.optional_vars is not None and not sure:
             held = self.context.names.fresh("item")
             name = store(held)
             take: list[ast.stmt] = [located(ast.Assign([item.optional_vars], load(held)), item.optional_vars)]
@@ -274,21 +258,21 @@ class Resume:
             body = [located(if_(not_(self.travelling()), take), node), *body]
         return [located(ast.With([ast.withitem(located(entered, manager), name)], body), node)]
 
-    def attempt(self, node: ast.Try | ast.TryStar) -> list[ast.stmt]:
+    def attempt(self, node: ast.Try | ast.TryStar, sure: bool) -> list[ast.stmt]:
         # except T as _exc1: B    =>   try: if _to == 3: _saved1 = back(_exc1); raise _exc1
         #                              except (BaseException if _to == 3 else () if _to else T) as _exc1:
         #                                  if _to: forward(_saved1)
         #                                  B
-        since = len(self.steppers)
-        main = self.block(node.body)
-        gone = self.let_go(since, node)
         inside, after = points_in(node.body), points_in(node.orelse)
         handled = [points_in(handler.body) for handler in node.handlers]
+        sure_after = sure and inside is None
         enter: list[ast.stmt] = []
         handlers: list[ast.ExceptHandler] = []
         saved = self.context.names.fresh("saved") if any(handled) else ""
         for handler, where in zip(node.handlers, handled, strict=True):
-            body, kind = [*gone, *self.block(handler.body)], handler.type
+            if sure_after and where is None:
+                continue  # nothing that it could catch is run
+            body, kind = self.block(handler.body, sure_after), handler.type
             if where is not None:
                 assert handler.name is not None
                 enter.append(located(if_(self.within(where), self.again(saved, load(handler.name))), handler))
@@ -296,12 +280,22 @@ class Resume:
             if any(handled):
                 kind = self.clause(kind, where, handler)
             handlers.append(located(ast.ExceptHandler(kind, handler.name, body), handler))
+        main, orelse = self.attempted(node, sure), self.block(node.orelse, sure_after)
+        if sure_after and not after:
+            orelse = []
+        if sure_after and not handlers:
+            enter, main, orelse = [], orelse, []
+            if not node.finalbody:
+                return main
+        return [located(type(node)([*enter, *main], handlers, orelse, node.finalbody), node)]
+
+    def attempted(self, node: ast.Try | ast.TryStar, sure: bool) -> list[ast.stmt]:
+        """The first block of a `try` whose other blocks may be what a resume is on its way to."""
+        inside, after = points_in(node.body), points_in(node.orelse)
+        main = self.block(node.body, sure)
         if inside is None:
-            main = [located(if_(not_(self.travelling()), main), node)]
-        elif after:
-            main = [located(if_(self.up_to(inside[1]), main), node)]
-        final = [*gone, *node.finalbody] if node.finalbody else []
-        return [located(type(node)([*enter, *main], handlers, self.block(node.orelse), final), node)]
+            return [] if sure else [located(if_(not_(self.travelling()), main), node)]
+        return [located(if_(self.up_to(inside[1]), main), node)] if after else main
 
     def raised_again(self, error: str, group: str) -> list[ast.stmt]:
         # _saved2 = back(_exc2)
@@ -331,7 +325,7 @@ class Resume:
             return located(others, handler)
         return located(ast.IfExp(self.within(where), helper("BaseException"), others), handler)
 
-    def final(self, node: ast.Try) -> list[ast.stmt]:
+    def final(self, node: ast.Try, sure: bool) -> list[ast.stmt]:
         # finally: F   =>   try:
         #                       if _to >= 5: (raise, return, break or continue again, as _out1 says)
         #                       else: A
@@ -355,16 +349,16 @@ class Resume:
             if_(compare(kind, ast.Eq(), constant(way)), [*self.passed_on(name, way), ways[way]])
             for way in sorted(leaves_by)
         ]
-        repeat = [assign(saved, constant(None)), if_(load(name), choices)]
-        since = len(self.steppers)
-        body = self.inside(node.body, name)
-        start = compare(load(self.to), ast.GtE(), constant(where[0]))
-        body = [located(if_(start, [located(each, node) for each in repeat], body), node)]
-        restore = if_(self.travelling(), [ast.Expr(call("forward", load(saved))), *clear([saved])])
-        last = [located(restore, node), *self.let_go(since, node), *self.block(node.finalbody)]
+        body: list[ast.stmt] = [assign(saved, constant(None)), if_(load(name), choices)]
+        body = [located(each, node) for each in body]
+        sure_after = sure and points_in(node.body) is None
+        if not sure_after:
+            start = compare(load(self.to), ast.GtE(), constant(where[0]))
+            body = [located(if_(start, body, self.inside(node.body, name, sure)), node)]
+        last = [located(self.restored(saved), node), *self.block(node.finalbody, sure_after)]
         return [located(try_(body, [], [], last), node)]
 
-    def star(self, node: ast.TryStar) -> list[ast.stmt]:
+    def star(self, node: ast.TryStar, sure: bool) -> list[ast.stmt]:
         # except* T as e: B    =>    try:
         # except* U: C                   if _to in the clauses: raise _exc1        the exception that they take apart
         #                                A
@@ -373,25 +367,19 @@ class Resume:
         #                                else: B
         where = [points_in(handler.body) for handler in node.handlers]
         if not any(where):
-            return self.attempt(node)
+            return self.attempt(node, sure)
         caught: str = node.caught  # type: ignore[attr-defined]
         raised: list[str] = node.raised  # type: ignore[attr-defined]
         saved = self.context.names.fresh("saved")
         every = [each for each in where if each is not None]
         span = (every[0][0], every[-1][1])
-        since = len(self.steppers)
-        inside, after = points_in(node.body), points_in(node.orelse)
-        main = self.block(node.body)
-        if inside is None:
-            main = [located(if_(not_(self.travelling()), main), node)]
-        elif after:
-            main = [located(if_(self.up_to(inside[1]), main), node)]
+        main = self.attempted(node, sure)
         enter = located(if_(self.within(span), self.again(saved, load(caught))), node)
         handlers: list[ast.ExceptHandler] = []
         for handler, mine, error in zip(node.handlers, where, raised, strict=True):
             again = [if_(compare(load(error), ast.IsNot(), constant(None)), self.raised_again(error, saved))]
             passed = compare(load(self.to), ast.Gt(), constant(mine[1])) if mine else self.travelling()
-            body = [*self.let_go(since, node), *self.block(handler.body)]
+            body = self.block(handler.body)
             if mine:
                 body.insert(0, self.restored(saved, "forward_group"))
             body = [located(if_(passed, again, body), handler)]

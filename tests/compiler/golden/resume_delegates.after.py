@@ -13,15 +13,9 @@ async def resume_delegates(lock, fetch, page, _to, _delegate, _cells, _mgr1):
             del fetch
         if page is UNBOUND:
             del page
-    if not _to:
-        _mgr1 = manager(lock)
-    with resumed(_mgr1) if _to else _mgr1:
-        if _to:
-            _at = 1  # yield point 1: line 3
-            _to = False  # arrived
-            page = await (_delegate.pop() if _delegate else ready(replaced(fetch)(1)))
-        else:
-            _at = 1  # yield point 1: line 3
-            page = await ready(replaced(fetch)(1))
+    with resumed(_mgr1):
+        _at = 1  # yield point 1: line 3
+        _to = False  # arrived
+        page = await (_delegate.pop() if _delegate else ready(replaced(fetch)(1)))
     _mgr1 = None
     return page

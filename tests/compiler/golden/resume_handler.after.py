@@ -24,13 +24,9 @@ def resume_handler(log, error, _to, _delegate, _cells, _exc1, _out1, _v1):
                     if _to == 2:
                         _saved2 = back(_exc1)
                         raise _exc1
-                    if _to:
-                        _at = 1  # yield point 1: line 3
-                        _to = False  # arrived
-                        yield
-                    else:
-                        _at = 1  # yield point 1: line 3
-                        yield 'body'
+                    _at = 1  # yield point 1: line 3
+                    _to = False  # arrived
+                    yield
                 except BaseException if _to == 2 else () if _to else ValueError as _exc1:
                     if _to:
                         forward(_saved2)

@@ -16,28 +16,18 @@ def resume_loop(n, total, i, got, _to, _delegate, _cells, _it1):
         if got is UNBOUND:
             del got
     try:
-        if not _to:
-            total = 0
-            _it1 = loop_iter(range(n))
-        _at = 1  # yield point 1: line 5
-        for _chunk1 in ((None,), _it1) if _to else (_it1,):
-            for _item1 in _chunk1:
-                if _to:
-                    _at = 1  # yield point 1: line 5
-                    _to = False  # arrived
-                    got = (yield)
-                else:
-                    i = _item1
-                    total += i
-                    got = (yield total)
+        for _it1 in (_it1,):
+            _at = 1  # yield point 1: line 5
+            _to = False  # arrived
+            got = (yield)
+            print(got)
+        else:
+            for i in _it1:
+                total += i
+                got = (yield total)
                 print(got)
-            else:
-                continue
-            break
-        _chunk1 = _item1 = None
         _it1 = None
         return total
     except BaseException:
-        _item1 = _chunk1 = None
         _it1 = None
         raise
