@@ -214,9 +214,10 @@ def is_driver(suspended: Any) -> bool:
     return kind is types.AsyncGeneratorType and id(suspended.ag_code.co_consts) in CODES
 
 
-FRAME: dict[type, Callable[[Any], Any]] = {
+FRAMES: dict[type, Callable[[Any], Any]] = {  # as they are before `hiding`
     types.GeneratorType: vars(types.GeneratorType)["gi_frame"].__get__,
     types.CoroutineType: vars(types.CoroutineType)["cr_frame"].__get__,
+    types.AsyncGeneratorType: vars(types.AsyncGeneratorType)["ag_frame"].__get__,
 }
 
 
@@ -232,7 +233,7 @@ def driven_in(frame: Any) -> Driven | None:
 def stand(driver: Any) -> None:
     """Let a suspended driver, of a generator or a coroutine, be delegated to anew: by something whose first step leads
     it back to where it is now."""
-    found = driven_in(FRAME[type(driver)](driver))
+    found = driven_in(FRAMES[type(driver)](driver))
     assert found is not None
     found.standing = True
     driver.send(None)

@@ -19,7 +19,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from ray_durable.testing.driving import CODES, GET_FRAME, driven_in, runs_driver
+from ray_durable.testing.driving import CODES, FRAMES, GET_FRAME, driven_in, runs_driver
 
 KINDS: tuple[tuple[type, str], ...] = (
     (types.GeneratorType, "gi"), (types.CoroutineType, "cr"), (types.AsyncGeneratorType, "ag"),
@@ -30,11 +30,10 @@ Getter = Callable[[Any], Any]
 
 def hide() -> None:
     """Hide all drivers, from now on."""
-    frames: dict[type, Getter] = {kind: vars(kind)[f"{prefix}_frame"].__get__ for kind, prefix in KINDS}
     delegates: dict[type, Getter] = {kind: vars(kind)[DELEGATES[prefix]].__get__ for kind, prefix in KINDS}
     for kind, prefix in KINDS:
-        replace(kind, f"{prefix}_frame", frame_getter(frames, frames))
-        replace(kind, DELEGATES[prefix], frame_getter(frames, delegates))
+        replace(kind, f"{prefix}_frame", frame_getter(FRAMES))
+        replace(kind, DELEGATES[prefix], frame_getter(delegates))
     replace(types.FrameType, "f_back", past_drivers)
     hide_from_stack()
     hide_from_tracers()
@@ -47,15 +46,15 @@ def replace(kind: type, name: str, getter: Getter) -> None:
     ctypes.pythonapi.PyType_Modified(ctypes.py_object(kind))
 
 
-def frame_getter(frames: dict[type, Getter], getters: dict[type, Getter]) -> Getter:
+def frame_getter(getters: dict[type, Getter]) -> Getter:
     """An attribute (`getters`, by type) of the durable object, where a driver that has begun is asked for it."""
 
     def getter(self: Any) -> Any:
         kind = type(self)
-        frame = frames[kind](self)
+        frame = FRAMES[kind](self)
         if frame is not None and is_hidden(frame) and (driven := driven_in(frame)) is not None:
             behind = driven.suspended
-            if getters is not frames or frames[type(behind)](behind) is not None:
+            if getters is not FRAMES or FRAMES[type(behind)](behind) is not None:
                 return getters[type(behind)](behind)
         return getters[kind](self)
 

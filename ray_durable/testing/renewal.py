@@ -10,6 +10,8 @@ Each function, and each suspension that could not be renewed, is counted in `COU
 
 from __future__ import annotations
 
+import ctypes
+import sys
 import types
 from typing import Any
 
@@ -21,7 +23,7 @@ from ray_durable.compiler.frame import FINISHED, NOT_STARTED, EvaluateAgain, Fra
 from ray_durable.compiler.replacements import Awaited
 from ray_durable.compiler.restore import Renewed, assembled, prime
 from ray_durable.errors import CaptureError, CompileError
-from ray_durable.testing.driving import COUNTS, KINDS, driver_of, is_driver, stand, without_hooks
+from ray_durable.testing.driving import COUNTS, FRAMES, KINDS, driver_of, is_driver, stand, without_hooks
 
 
 def renewing(function: Any) -> Any:
@@ -70,6 +72,8 @@ def renewed(suspended: Any) -> Any:
         if each is driver:
             break
         mark(each)
+    for each, frame in zip(originals, frames, strict=True):
+        let_go(each, frame)
     COUNTS["renewed"] += 1
     return found
 
@@ -105,6 +109,22 @@ def held_by(outer: Any, frame: Frame, driver: Any) -> Any:
     if isinstance(driver, types.CoroutineType) and frame.unit.kind == "generator":
         return driver.__await__()
     return Awaited(driver) if frame.via == "await" else driver
+
+
+def let_go(original: Any, frame: Frame) -> None:
+    """Empty the compiler's own variables of an object that was replaced: a traceback may hold its frame for long."""
+    native = FRAMES[type(original)](original)
+    if native is None or sys.getrefcount(native) <= 3:  # the object, `native` and the argument
+        return
+    held = frame.temporaries.keys() & native.f_locals.keys()
+    variables = native.f_locals
+    if sys.version_info >= (3, 13):
+        variables.update(dict.fromkeys(held))
+    else:
+        for name in held:
+            del variables[name]
+        ctypes.pythonapi.PyFrame_LocalsToFast(ctypes.py_object(native), 1)
+        variables.clear()
 
 
 def restored(frames: list[Frame], handle: Any, standing: Any) -> Any:

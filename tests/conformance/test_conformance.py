@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import inspect
 import io
 import sys
@@ -197,6 +198,20 @@ def test_nothing_lives_longer_than_natively():
     natively = alive_after_each_step(delayed)
     assert natively[-1] != natively[0]
     assert alive_after_each_step(renewal.renewing(delayed)) == natively
+
+
+def raising():
+    try:
+        try:
+            raise KeyError
+        finally:
+            yield
+    except KeyError as error:
+        yield len(gc.get_referrers(error))
+
+
+def test_what_was_replaced_holds_nothing_though_a_traceback_holds_its_frame():
+    assert list(renewal.renewing(raising)()) == list(raising())
 
 
 def test_warnings_are_blamed_on_who_drives_a_driver():
