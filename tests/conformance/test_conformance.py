@@ -200,18 +200,36 @@ def test_nothing_lives_longer_than_natively():
     assert alive_after_each_step(renewal.renewing(delayed)) == natively
 
 
-def raising():
+class SlowToEnd:
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, kind, error, traceback):
+        del error, traceback
+        await pause()
+
+
+@types.coroutine
+def pause():
+    yield
+
+
+async def raising():
     try:
-        try:
+        async with SlowToEnd():
             raise KeyError
-        finally:
-            yield
     except KeyError as error:
-        yield len(gc.get_referrers(error))
+        return len(gc.get_referrers(error))
 
 
 def test_what_was_replaced_holds_nothing_though_a_traceback_holds_its_frame():
-    assert list(renewal.renewing(raising)()) == list(raising())
+    def result(steps):
+        steps.send(None)
+        with pytest.raises(StopIteration) as stop:
+            steps.send(None)
+        return stop.value.value
+
+    assert result(renewal.renewing(raising)()) == result(raising())
 
 
 def test_warnings_are_blamed_on_who_drives_a_driver():
