@@ -179,7 +179,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--tests", help="a module's tests, where they are not found by themselves: a path for pytest")
     parser.add_argument("--leave-tests", action="store_true", help="make only the module durable, not its tests")
     parser.add_argument("--select", help="run only tests whose name contains this")
-    parser.add_argument("--timeout", type=float, default=600.0, help="seconds for one run of a module's tests")
+    parser.add_argument("--timeout", type=float, default=1800.0, help="seconds for one run of a module's tests")
     parser.add_argument("--markdown", action="store_true", help="print the table in Markdown")
     parser.add_argument("--verbose", action="store_true", help="print why functions and suspensions were left out")
     options = parser.parse_args(arguments)

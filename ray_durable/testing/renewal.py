@@ -61,17 +61,24 @@ def renewed(suspended: Any) -> Any:
     except CaptureError as error:
         COUNTS[f"not captured: {error.reason}"] += 1
         return suspended
-    foreign = any(isinstance(frame.delegate, EvaluateAgain) for frame in frames)
     standing = None if driver is None else can_stand(driver)
-    if foreign or (driver is not None and standing is None):
+    # only the innermost can wait for what is not durable
+    if type(frames[-1].delegate) is EvaluateAgain or (driver is not None and standing is None):
         COUNTS["not captured: awaits what is not durable"] += 1
         return suspended
     handle = None if driver is None else held_by(originals[-1], frames[-1], driver)
-    found = without_hooks(restored, frames, handle, standing)
-    for each in delegates_of(originals[0]):
-        if each is driver:
-            break
-        mark(each)
+    steps_of_generators = types.AsyncGeneratorType in map(type, (driver, *originals))
+    if steps_of_generators:
+        found = without_hooks(restored, frames, handle, standing)
+    else:
+        found = restored(frames, handle, standing)
+    if len(originals) == 1 and driver is None and frames[0].delegate is None:
+        mark(suspended)
+    else:
+        for each in delegates_of(suspended):
+            if each is driver:
+                break
+            mark(each)
     for each, frame in zip(originals, frames, strict=True):
         let_go(each, frame)
     COUNTS["renewed"] += 1
