@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable
+from functools import partial
 from gc import get_referents
 from operator import itemgetter
 from typing import Any
@@ -29,13 +30,15 @@ class Layout:
     point, a number whose bits say which variables, and the values of the others."""
 
     __slots__ = (
-        "at", "blank", "cells", "delegate", "held", "loops", "makes_functions", "only", "order", "places",
-        "references", "resumed", "suffix", "taking", "to", "unit", "whole",
+        "at", "blank", "cells", "constants", "delegate", "has_cells", "held", "loops", "makes_functions", "only",
+        "order", "places", "references", "resumed", "suffix", "taking", "to", "unit", "whole",
     )  # fmt: skip
 
     def __init__(self, unit: Unit, resumed: bool) -> None:
         self.unit, self.resumed = unit, resumed
         self.references: list[Any] = [None, None]  # `Writer` keeps here what it found, per value of `by_key`
+        self.constants: list[Any] = [None, None]  # and this what a state begins with that delegates to the only one
+        self.has_cells = bool(unit.cells_order)
         self.at, self.to, self.cells, self.delegate = (unit.names[name] for name in ("at", "to", "cells", "delegate"))
         self.suffix = "" if unit.mode == "native" and not unit.path else suffix(unit)
         self.blank = (None,) * len(unit.variables), (None,) * len(unit.temporaries)
@@ -48,18 +51,21 @@ class Layout:
         self.only: tuple[int] | None = (1,) if alone else None  # the state, where there can be but one
         self.makes_functions = any(isinstance(each, types.CodeType) for each in unit.code.co_consts)
         self.whole: list[Any] = [getter((self.at, *unit.variables, *names)) for names in self.held]
-        """How to take the state where all variables have a value; None where once one had none."""
+        """How to take the state: where all variables have a value, until once one had none."""
         self.taking: list[dict[tuple[str, ...], Taking]] = [{} for _ in held]
         self.places: dict[tuple[int, int], Any] = {}
 
     def take(self, point: int, variables: Any) -> tuple[Any, ...]:
         """The state at a yield point, without the loop iterators."""
-        if self.whole[point] is not None:
-            try:
-                taken: tuple[Any, ...] = self.whole[point](variables)
-                return taken
-            except KeyError:  # it costs more than to look first, so from now on look
-                self.whole[point] = None
+        try:
+            state: tuple[Any, ...] = self.whole[point](variables)
+        except KeyError:  # it costs more than to look first, so from now on look
+            self.whole[point] = partial(self.look, point)
+            state = self.look(point, variables)
+        return state
+
+    def look(self, point: int, variables: Any) -> tuple[Any, ...]:
+        """`take`, where not all variables may have a value."""
         known = self.taking[point]
         bound = tuple(variables)
         found = known.get(bound)

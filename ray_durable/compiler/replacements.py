@@ -59,6 +59,9 @@ def awaits(kind: type, adapt: Callable[[Any], Any]) -> None:
 
 def suspending(function: Any) -> Callback | None:
     """What a twin delegates to instead of calling `function`; None where an ordinary call is right."""
+    found = REPLACEMENTS.get(id(function))
+    if found is not None:
+        return found.twin
     kind = type(function)
     if kind is FunctionType:
         compiled = function.__dict__.get("__durable__")
@@ -78,10 +81,8 @@ def suspending(function: Any) -> Callback | None:
     elif kind not in BUILTIN_KINDS and not isinstance(function, type):
         called = kind.__dict__.get("__call__")
         inner = suspending(called) if type(called) is FunctionType else None
-        if inner is not None:
-            return MethodType(inner, function)
-    found = REPLACEMENTS.get(id(function))
-    return None if found is None else found.twin
+        return None if inner is None else MethodType(inner, function)
+    return None
 
 
 def twin_of_nested(function: FunctionType) -> Callback | None:

@@ -67,33 +67,36 @@ class Writer:
         """`suspended` for generators: the usual cases first, with few calls (this is the speed of every checkpoint)."""
         layout = LAYOUTS.get(id(obj.gi_code))
         native = obj.gi_frame
-        if layout is None or native is None or MARKED or layout.unit.cells_order or obj.gi_running:
+        if layout is None or native is None or MARKED or layout.has_cells or obj.gi_running:
+            return self.suspended(obj)
+        known = layout.references[self.by_key]
+        if known is None or known[0] is not native.f_globals:
             return self.suspended(obj)
         inner = obj.gi_yieldfrom
         before: State = ()
         if inner is not None:
             # the usual delegate: an operation's frame, which has no variables, so that its state is a constant
             below = LAYOUTS.get(id(inner.gi_code)) if inner.__class__ is GeneratorType else None
-            if below is None or below.only is None or inner.gi_yieldfrom is not None or getrefcount(inner) > 3:
+            whole = None if below is None else below.constants[self.by_key]
+            if whole is None or inner.gi_yieldfrom is not None or getrefcount(inner) > 3:
                 del inner  # `delegating` counts references
                 return self.delegating(obj, layout)
-            known = below.references[self.by_key]
-            if known is None or known[0] is not inner.gi_frame.f_globals:
+            if whole[0] is not inner.gi_frame.f_globals:
                 del inner
                 return self.delegating(obj, layout)
-            before = "c", ("", known[1], below.only)
+            before = whole[1]
         variables = native.f_locals
         point = variables.get(layout.at)
-        known = layout.references[self.by_key]
-        if point is None or known is None or known[0] is not native.f_globals:
-            return self.suspended(obj)
-        if layout.resumed and variables[layout.to]:
+        if point is None or (layout.resumed and variables[layout.to]):
             return self.suspended(obj)
         if self.met is not None:
             self.met += (obj,) if inner is None else (obj, inner)
-        state = before + layout.take(point, variables)
-        if layout.loops[point]:
-            state += self.iterators(layout, layout.loops[point], variables)
+        try:
+            state = before + layout.whole[point](variables)
+        except KeyError:  # a variable has no value
+            state = before + layout.take(point, variables)
+        if names := layout.loops[point]:
+            state += self.iterators(names, variables)
         if SNAPSHOTS:
             variables.clear()
         if self.wraps or (self.functions and layout.makes_functions):
@@ -130,7 +133,7 @@ class Writer:
         point = variables[layout.at]
         state = layout.take(point, variables)
         if layout.loops[point]:
-            state += self.iterators(layout, layout.loops[point], variables)
+            state += self.iterators(layout.loops[point], variables)
         if SNAPSHOTS:
             variables.clear()  # it is kept on the frame, and would keep the values alive
         return self.wrapped(state) if self.wraps or (self.functions and layout.makes_functions) else state
@@ -141,7 +144,7 @@ class Writer:
             return state if PLAIN.issuperset(map(type, state)) else tuple(map(wrapped, state))
         return tuple(map(wrapped_function, state)) if FunctionType in map(type, state) else state
 
-    def iterators(self, layout: Layout, names: tuple[str, ...], variables: Any) -> State:
+    def iterators(self, names: tuple[str, ...], variables: Any) -> State:
         """The iterators of the loops around a yield point, in the short form if only the loop refers to them."""
         # local variable, loop, `iterator` here, argument
         found = []
@@ -158,6 +161,8 @@ class Writer:
             known = namespace, ((code, layout.suffix) if layout.suffix or layout.unit.cells_order else (code,))
             if isinstance(code, str):
                 layout.references[self.by_key] = known
+                if layout.only is not None:
+                    layout.constants[self.by_key] = namespace, ("c", ("", known[1], layout.only))
         found: Reduced = known[1]
         if layout.unit.cells_order:
             cells = variables[layout.cells]
