@@ -101,7 +101,8 @@ def not_started(suspended: Any, found: Frame, variables: Any) -> Frame:
     found.values = {name: variables[name] for name in unit.parameters if name in variables}
     if unit.free:
         function = next(each for each in gc.get_referents(suspended) if type(each) is FunctionType)
-        found.cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
+        cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+        found.cells = {name: cell for name, cell in cells if name in unit.free}
     return found
 
 

@@ -9,6 +9,7 @@ from functools import partial
 from types import FunctionType, MethodType
 from typing import Any, TypeVar
 
+from ray_durable.compiler.backedges import closure_of
 from ray_durable.compiler.replacements import suspending
 from ray_durable.compiler.unit import Compiled, Kind, Mode, Source, Unit
 from ray_durable.errors import CompileError
@@ -94,7 +95,7 @@ def twin_like(function: FunctionType, unit: Unit) -> FunctionType:
 def like(function: FunctionType, code: Any) -> FunctionType:
     """`function` with other code: the same name, defaults, annotations and, by name, closure."""
     cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
-    closure = tuple(cells[name] for name in code.co_freevars)
+    closure = closure_of(code, cells)
     made = FunctionType(code, function.__globals__, function.__name__, function.__defaults__, closure)
     functools.update_wrapper(made, function)
     del made.__dict__["__wrapped__"]

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from types import CodeType, FunctionType
 
-from ray_durable.compiler.backedges import watch
+from ray_durable.compiler.backedges import DUE_NAME, watch
 from ray_durable.compiler.passes import emit
 from ray_durable.compiler.passes.branches import branches
 from ray_durable.compiler.passes.build import child_blocks, constant, helper, if_, load, located
@@ -282,7 +282,7 @@ def emit_fresh(body: Body, source: Source, found: Callable[[tuple[int, ...], Cod
     doc = [] if body.docstring is None else [located(ast.Expr(constant(body.docstring)), body.definition)]
     statements = [*doc, *fresh_statements(body)]
     definition = emit.function(body.definition, statements, body.context.is_async, emit.bare(body.definition.args))
-    return emit.code_of(definition, source.free, source, body.qualname, found)
+    return emit.code_of(definition, (*source.free, DUE_NAME), source, body.qualname, found)
 
 
 def build_resume(source: Source, mode: Mode, path: tuple[int, ...]) -> CodeType:
@@ -299,7 +299,8 @@ def emit_resume(body: Body, units: dict[tuple[int, ...], Unit]) -> CodeType:
     context, unit = body.context, units[body.path]
     cells = cell_names(context)
     definition = resume_definition(body, unit)
-    code = emit.code_of(definition, cells, unit.source, body.qualname, lambda path, code: register(code, units[path]))
+    free = (*cells, DUE_NAME)
+    code = emit.code_of(definition, free, unit.source, body.qualname, lambda path, code: register(code, units[path]))
     if context.back_edges:
         watch(code, context.loops)
     return code

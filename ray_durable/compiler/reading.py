@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 from ray_durable.compiler import identity
+from ray_durable.compiler.backedges import DUE_NAME, closure_of
 from ray_durable.compiler.capture import parts
 from ray_durable.compiler.discard import discard
 from ray_durable.compiler.frame import NOT_STARTED, Frame
@@ -58,7 +59,9 @@ def maker_of(code: Any, suffix: str = "") -> Maker:
     if code.successor is not None:
         layout = Upgrading(layout, code.successor.unit(mode, path), code.hook)
     body = layout.unit.resume()
-    return layout, code.globals, None if body.co_freevars else types.FunctionType(body, code.globals, unit.name)
+    if {*body.co_freevars} - {DUE_NAME}:
+        return layout, code.globals, None
+    return layout, code.globals, types.FunctionType(body, code.globals, unit.name, None, closure_of(body, {}))
 
 
 MODES = {"": "native", "n": "native", "t": "twin", "l": "looping", "a": "awaitable"}
@@ -79,8 +82,7 @@ def function_of(reference: tuple[Any, ...]) -> tuple[Layout, Any, tuple[Any, ...
         return layout, function, (), cells
     unit, body = layout.unit, layout.unit.resume()
     by_name = layout.cells_by_name(cells)
-    closure = tuple(by_name[name] for name in body.co_freevars)
-    function = types.FunctionType(body, namespace, unit.name, None, closure)
+    function = types.FunctionType(body, namespace, unit.name, None, closure_of(body, by_name))
     first = () if unit.first_parameter is None else (contents(by_name[unit.first_parameter]),)
     return layout, function, first, tuple(by_name[name] for name in unit.cells_order)
 

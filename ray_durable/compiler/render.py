@@ -10,6 +10,7 @@ import ast
 import re
 from typing import TYPE_CHECKING, Any
 
+from ray_durable.compiler.backedges import DUE_NAME
 from ray_durable.compiler.passes.build import HELPER_MARK
 from ray_durable.compiler.passes.emit import NESTED_MARK, SEPARATOR
 
@@ -91,7 +92,7 @@ class Readable(ast.NodeTransformer):
         return ast.arg("iterable", None) if node.arg == ".0" else node
 
     def visit_Name(self, node: ast.Name) -> ast.Name:
-        return ast.Name("iterable", node.ctx) if node.id == ".0" else node
+        return ast.Name({".0": "iterable", DUE_NAME: "_due"}.get(node.id, node.id), node.ctx)
 
 
 def commented(text: str, unit: Unit) -> str:

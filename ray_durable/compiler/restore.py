@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import AsyncGeneratorType, CellType, CoroutineType, FunctionType, GeneratorType
 from typing import Any
 
+from ray_durable.compiler.backedges import closure_of
 from ray_durable.compiler.frame import FINISHED, NOT_STARTED, UNBOUND, EvaluateAgain, ForeignIterator, Frame
 from ray_durable.compiler.replacements import Awaited, generator_of
 from ray_durable.compiler.support import closing, forward_iterator
@@ -75,7 +76,7 @@ def contents(cell: CellType) -> Any:
 def bound(unit: Unit, code: Any, namespace: dict[str, Any], cells: dict[str, CellType]) -> FunctionType:
     """The function of a body, with the frame's own cells as its closure."""
     try:
-        closure = tuple(cells[name] for name in code.co_freevars)
+        closure = closure_of(code, cells)
     except KeyError as missing:
         raise RestoreError(f"the frame lacks the cell of {missing}", unit.qualname) from None
     return FunctionType(code, namespace, unit.name, None, closure)
@@ -166,7 +167,7 @@ def finished(frame: Frame) -> Any:
 
 def start_again_empty(unit: Unit, cells: dict[str, CellType]) -> Any:
     code = unit.code
-    function = FunctionType(code, {}, unit.name, None, tuple(cells[name] for name in code.co_freevars))
+    function = FunctionType(code, {}, unit.name, None, closure_of(code, cells))
     keywords = unit.parameters[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
     return function(*[None] * code.co_argcount, **dict.fromkeys(keywords))
 

@@ -8,7 +8,7 @@ from functools import partial
 from types import AsyncGeneratorType, CoroutineType, GeneratorType, TracebackType
 from typing import Any
 
-from ray_durable.compiler.backedges import DUE, BackEdge, back_edge, back_edge_async
+from ray_durable.compiler.backedges import BackEdge, back_edge, back_edge_async
 from ray_durable.compiler.frame import UNBOUND
 from ray_durable.compiler.iterators import loop_iter
 from ray_durable.compiler.passes.names import is_ours
@@ -243,7 +243,6 @@ HELPERS: dict[str, Callable[..., Any] | Any] = {
     "back_edge": back_edge,
     "back_edge_async": back_edge_async,
     "delegate": delegate,
-    "due": DUE,
     "enter_async": enter_async,
     "exception": sys.exception,
     "forward": forward,

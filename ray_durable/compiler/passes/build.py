@@ -48,6 +48,9 @@ def located(new: Node, old: ast.AST) -> Node:
     return new
 
 
+NOWHERE = ast.Pass(lineno=-1, col_offset=-1, end_lineno=-1, end_col_offset=-1)  # CPython's "no line": no line event
+
+
 def load(name: str) -> ast.Name:
     return ast.Name(name, ast.Load())
 

@@ -10,14 +10,14 @@ Leaves  comprehensions, and functions that did not ask.
                                 try:
                                     for T in _it1:
                                         B
-                                        if _due.on: raise BackEdge()     only where nothing monitors jumps; also before
+                                        if _due: raise BackEdge()     only where nothing monitors jumps; also before
                                     else: _done1 = True                  each `continue`
                                     break
                                 except BackEdge: pass
                                 yield from back_edge()
                             if _done1: E
 
-Before a `continue` in a `try` or `with`, which would meet the exception: if _due.on: yield from back_edge().
+Before a `continue` in a `try` or `with`, which would meet the exception: if _due: yield from back_edge().
 """
 
 from __future__ import annotations
@@ -101,8 +101,8 @@ def while_(node: ast.While, over: list[ast.stmt], context: Context, tested: bool
         node.edged, node.orelse = True, over  # type: ignore[attr-defined]
         return [], node, []
     if isinstance(node.test, ast.Constant) and node.test.value:
-        # while True: B    =>    while True: _due = None; B             a place to jump to that nothing else jumps to
-        first = located(clear([context.names.due])[0], node.test)
+        # while True: B    =>    while True: _step1 = None; B           a place to jump to that nothing else jumps to
+        first = located(clear([context.names.fresh("step")])[0], node.test)
     else:
         first = located(if_(located(not_(node.test), node.test), [*over, located(ast.Break(), node)]), node.test)
     loop = located(while_true([first, *node.body]), node)
@@ -112,12 +112,12 @@ def while_(node: ast.While, over: list[ast.stmt], context: Context, tested: bool
 
 
 def leave(at: ast.stmt, context: Context) -> ast.stmt:
-    # if _due.on: raise BackEdge()
-    return located(if_(due(context), [located(ast.Raise(call("BackEdge")), at)]), at)
+    # if _due: raise BackEdge()
+    return located(if_(due(), [located(ast.Raise(call("BackEdge")), at)]), at)
 
 
-def due(context: Context) -> ast.expr:
-    return ast.Attribute(load(context.names.due) if backedges.TOOL is None else helper("due"), "on", ast.Load())
+def due() -> ast.expr:
+    return load(backedges.DUE_NAME)
 
 
 def suspended(at: ast.stmt, context: Context) -> ast.stmt:
@@ -127,10 +127,8 @@ def suspended(at: ast.stmt, context: Context) -> ast.stmt:
 
 
 def flag(context: Context) -> list[ast.stmt]:
-    # _due = due          where each pass tests it: CPython 3.11 loads a local together with what is stored before it
     # _site1 = … = None   what call sites remember (`calls`)
-    tested = context.back_edges and backedges.TOOL is None
-    return [*([assign(context.names.due, helper("due"))] if tested else []), *clear(context.names.sites)]
+    return clear(context.names.sites)
 
 
 def before_continue(body: list[ast.stmt], context: Context, tested: bool, guarded: bool = False) -> None:
@@ -139,7 +137,7 @@ def before_continue(body: list[ast.stmt], context: Context, tested: bool, guarde
         statement = body[index]
         if isinstance(statement, ast.Continue):
             if guarded:
-                body.insert(index, located(if_(due(context), [suspended(statement, context)]), statement))
+                body.insert(index, located(if_(due(), [suspended(statement, context)]), statement))
             elif tested:
                 body.insert(index, leave(statement, context))
         elif isinstance(statement, ast.For | ast.AsyncFor | ast.While):

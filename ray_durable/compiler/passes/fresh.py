@@ -16,7 +16,11 @@ from ray_durable.compiler.passes.yieldpoints import Context
 
 def fresh_body(body: list[ast.stmt], context: Context) -> list[ast.stmt]:
     """The statements of the fresh body."""
-    return [*flag(context), *remember_cells(context), *fresh_block(body, context)]
+    found = fresh_block(body, context)
+    first = next((each for each in found if hasattr(each, "lineno")), None)
+    own = [*flag(context), *remember_cells(context)]
+    # where the user's code begins, so that who steps through it sees no line of ours
+    return [*(own if first is None else (located(each, first) for each in own)), *found]
 
 
 def remember_cells(context: Context) -> list[ast.stmt]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import re
 
-from ray_durable.compiler.passes.build import assign, child_blocks, clear, helper, load, located, try_
+from ray_durable.compiler.passes.build import NOWHERE, assign, child_blocks, clear, helper, load, located, try_
 from ray_durable.compiler.passes.names import Names
 from ray_durable.compiler.passes.yieldpoints import assigned
 
@@ -74,7 +74,7 @@ def let_go_at_end(body: list[ast.stmt], names: Names, definition: ast.AST) -> li
     if not held:
         return body
     handler = ast.ExceptHandler(helper("BaseException"), None, [*clear(held), ast.Raise()])
-    return [located(try_(body, [located(handler, definition)]), definition)]
+    return [located(try_(body, [located(handler, NOWHERE)]), body[0])]
 
 
 def is_stacked(name: str, names: Names) -> bool:

@@ -58,10 +58,6 @@ class Names:
         return self.prefix + "to"
 
     @property
-    def due(self) -> str:
-        return self.prefix + "due"
-
-    @property
     def cells(self) -> str:
         return self.prefix + "cells"
 

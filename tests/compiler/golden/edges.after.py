@@ -4,17 +4,17 @@ def edges(n):
         try:
             while total < n:
                 if total % 2:
-                    if _due.on:
+                    if _due:
                         raise BackEdge()
                     continue
                 try:
                     total += 1
-                    if _due.on:
+                    if _due:
                         yield from back_edge()
                     continue
                 finally:
                     total += 1
-                if _due.on:
+                if _due:
                     raise BackEdge()
             break
         except BackEdge:
@@ -26,7 +26,7 @@ def edges(n):
         try:
             for k in _it1:
                 total += k
-                if _due.on:
+                if _due:
                     raise BackEdge()
             else:
                 _done1 = True

@@ -9,7 +9,7 @@ def edges(n):
                     continue
                 try:
                     total += 1
-                    if due.on:
+                    if _due:
                         yield from back_edge()
                     continue
                 finally:
