@@ -11,6 +11,7 @@ import builtins
 import copyreg
 import gc
 import importlib
+import importlib.util
 import json
 import os
 import sys
@@ -196,14 +197,16 @@ def counts() -> dict[str, int]:
     return dict(renewal.COUNTS) if renewal is not None else {}
 
 
-def by_unittest(name: str, select: str | None) -> dict[str, str]:
-    """Run a module's tests, those of CPython as `python -m test` does: without what needs much time or a network."""
+def by_unittest(name: str, select: str | None, only: Sequence[str] = ()) -> dict[str, str]:
+    """Run a module's tests, or `only` those with these ids.
+
+    CPython's own are run as `python -m test` runs them: without what needs much time or a network."""
     if name.split(".")[0] == "test":
         importlib.import_module("test.support").use_resources = []  # type: ignore[attr-defined]
     loader: unittest.TestLoader = importlib.import_module("unittest").TestLoader()  # which may be another by now
     if select:
         loader.testNamePatterns = [f"*{select}*"]
-    suite = loader.loadTestsFromName(name)
+    suite = loader.loadTestsFromNames(only) if only else loader.loadTestsFromName(name)
     runner = unittest.TextTestRunner(verbosity=0, resultclass=Outcomes)
     result = runner.run(suite)
     assert isinstance(result, Outcomes)
@@ -235,14 +238,18 @@ class Collector:
             self.outcomes[f"{report.nodeid} (import)"] = "failed"
 
 
-def by_pytest(path: str, select: str | None) -> dict[str, str]:
+def by_pytest(path: str, select: str | None, only: Sequence[str] = ()) -> dict[str, str]:
     import pytest
 
     collector = Collector()
     quiet = ["-q", "--no-header", "--tb=short", "-p", "no:cacheprovider", "--assert=plain", "-W", "default"]
     quiet.append("--continue-on-collection-errors")
+    if importlib.util.find_spec("hypothesis") and not os.environ.get("PYTEST_DISABLE_PLUGIN_AUTOLOAD"):
+        quiet.append("--hypothesis-seed=0")
     chosen = ["-k", select] if select else []
-    pytest.main([*quiet, *chosen, "--rootdir", str(Path(path).parent), path], plugins=[collector])
+    root = Path(path).parent
+    paths = [str(root / test) for test in only] or [path]
+    pytest.main([*quiet, *chosen, "--rootdir", str(root), *paths], plugins=[collector])
     return collector.outcomes
 
 
@@ -252,7 +259,7 @@ def main() -> None:
     if plan["prefixes"]:
         install(plan["prefixes"], plan["directory"])
     run = by_unittest if plan["runner"] == "unittest" else by_pytest
-    outcomes = run(plan["tests"], plan["select"])
+    outcomes = run(plan["tests"], plan["select"], plan["only"])
     with REPORT[0].open("a") as lines:
         lines.write(json.dumps({"outcomes": outcomes, "counts": counts(), "done": True}) + "\n")
 

@@ -45,6 +45,40 @@ def test_a_test_that_fails_only_when_durable_is_named(capsys):
     assert "only when durable: c" in capsys.readouterr().err
 
 
+FLAKY = """
+import pathlib, pytest
+
+tries = pathlib.Path(__file__).with_name("tries")
+
+def test_that_fails_the_second_time():
+    with tries.open("a") as lines:
+        lines.write("x")
+    assert len(tries.read_text()) != 2
+
+def test_that_tells_them_apart():
+    def native():
+        yield
+    assert native.__code__.co_varnames == ()
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_that_never_fails(n):
+    pass
+"""
+
+
+def test_a_test_that_differs_is_tried_again_by_itself(tmp_path, monkeypatch, capsys):
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "test_flaky.py").write_text(FLAKY)
+    target = Target("flaky", str(tmp_path / "tests"), "pytest", ("flaky",), str(tmp_path / "tests"))
+    found = conformance.compare(target, timeout_s=60)
+    differs = "tests/test_flaky.py::test_that_tells_them_apart"
+    assert found.regressions == [differs], found.after.error
+    assert found.again.outcomes == {differs: "failed", "tests/test_flaky.py::test_that_fails_the_second_time": "passed"}
+    assert found.row()[1:6] == ["4", "0", "3", "1", "1"]
+    conformance.show(found, verbose=False)
+    assert "passed when tried again: tests/test_flaky.py::test_that_fails_the_second_time" in capsys.readouterr().err
+
+
 def test_modules_without_tests_are_refused_by_name(capsys):
     assert conformance.main(["no_such_module_at_all"]) == 1
     assert "no_such_module_at_all: it is not installed" in capsys.readouterr().err
