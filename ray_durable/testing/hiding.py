@@ -13,6 +13,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import gc
+import os
 import sys
 import types
 import weakref
@@ -172,11 +173,13 @@ class Filter:
         """Called by CPython."""
         if frame.f_code is SETTER and event in AS_BUILTIN:
             return self.function(frame.f_back, AS_BUILTIN[event], frame.f_locals["natively"]) if self.profiles else None
-        if runs_driver(frame) or frame.f_globals.get("__name__", "").startswith(RUNNER):
+        if frame.f_code.co_filename.startswith(HERE) or runs_driver(frame):
+            return None
+        if frame.f_globals.get("__name__", "").startswith(RUNNER):
             return None
         return self.function(frame, event, arg)
 
 
-RUNNER = "ray_durable."
+RUNNER, HERE = "ray_durable.", os.path.join(os.path.dirname(__file__), "")
 SETTER = next(each for each in telling_less.__code__.co_consts if isinstance(each, types.CodeType))
 AS_BUILTIN = {"call": "c_call"}  # natively a profiler is told of a setter as of the builtin that it is
