@@ -22,6 +22,7 @@ NAMES = {
     "get_handle": "handle",
     "init": "connection",
     "list": "handle",
+    "open": "compiler.reopening",
     "receive": "operations",
     "remote": "decorator",
     "resource": "resources",

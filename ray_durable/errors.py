@@ -11,6 +11,7 @@ as `args`, so that an error survives pickle and a trip through Ray.
     ├── RestoreError                 a frame cannot be resumed
     │   └── CodeChangedError         its function is not the one it began with
     ├── CannotSaveError              a local cannot be pickled
+    ├── CannotReopenError            nor a file opened again where it was
     ├── StoreError                   the object store refused, or is not fit for use
     │   ├── DamagedError             an object fails its checksum or signature
     │   └── UnsafeStoreError         the store lets two writers create one object
@@ -227,6 +228,25 @@ class CannotSaveError(RayDurableError):
         return (
             f"{where}{self.path} is a {self.type_name}, which cannot be pickled ({self.reason}). The checkpoint before "
             f"stands. Create {self.variable!r} inside the code that uses it, or delete it before this yield point."
+        )
+
+
+class CannotReopenError(RayDurableError, OSError):
+    """A file cannot be opened by `ray_durable.open`, or not be read on from where it was after a resume.
+
+    Fields: `path`, `reason`, `position` (as `tell` gave it; None when it was not read yet)."""
+
+    def __init__(self, path: str, reason: str, position: int | None = None) -> None:
+        super().__init__()
+        self.args = (path, reason, position)  # OSError itself would take them for an errno and its text
+        self.path, self.reason, self.position = path, reason, position
+
+    def __str__(self) -> str:
+        if self.position is None:
+            return f"{self.path}: {self.reason}."
+        return (
+            f"{self.path} cannot be read on from position {self.position}, where this coroutine was: {self.reason}. "
+            "Each host opens it by this path: keep it as it is, or longer, on storage that all of them share."
         )
 
 

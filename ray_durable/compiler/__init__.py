@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ray_durable.compiler.decoration import twin_of as twin_of
     from ray_durable.compiler.discard import discard as discard
     from ray_durable.compiler.frame import Frame as Frame
+    from ray_durable.compiler.reopening import open as open
     from ray_durable.compiler.replacements import awaits as awaits
     from ray_durable.compiler.replacements import suspends as suspends
     from ray_durable.compiler.restore import restore as restore
@@ -31,6 +32,7 @@ HOMES = {
     "compiled_of": "decoration",
     "discard": "discard",
     "durable": "decoration",
+    "open": "reopening",
     "restore": "restore",
     "suspend_at_back_edges": "backedges",
     "suspends": "replacements",
@@ -44,6 +46,7 @@ __all__ = [
     "compiled_of",
     "discard",
     "durable",
+    "open",
     "restore",
     "suspend_at_back_edges",
     "suspends",
