@@ -17,6 +17,7 @@ import collections
 import ctypes
 import sys
 import types
+import weakref
 from collections.abc import Callable, Generator
 from typing import Any
 
@@ -61,7 +62,7 @@ WORDS = {
 class Driven:
     """A suspended object that is driven, and what goes into it next; as natively, none of that is held meanwhile."""
 
-    __slots__ = ("item", "renewed", "sent", "standing", "suspended", "thrown")
+    __slots__ = ("item", "passed", "renewed", "sent", "standing", "suspended", "thrown")
 
     def __init__(self, suspended: Any, renewed: Callable[[Any], Any]) -> None:
         self.suspended = suspended
@@ -69,6 +70,7 @@ class Driven:
         self.sent: Any = None
         self.thrown: BaseException | None = None
         self.item: Any = None
+        self.passed: Callable[[], Any] = type(None)  # the driver that it delegates to since it was replaced
         self.standing: Any = None  # true: a step leads to where it may be awaited again, and one more back
 
     def taken(self, name: str) -> Any:
@@ -89,7 +91,18 @@ class Driven:
         return without_hooks(self.suspended.asend, self.taken("sent"))
 
     def renew(self) -> None:
-        self.suspended = untraced(self.renewed, self.suspended)
+        """Replace what has suspended, unless it has not run since: it only passes on what it delegates to."""
+        delegate = self.delegate()
+        if delegate is None or delegate is not self.passed():
+            self.suspended = untraced(self.renewed, self.suspended)
+            delegate = self.delegate()
+            self.passed = type(None) if delegate is None else weakref.ref(delegate)
+
+    def delegate(self) -> Any:
+        """The driver that it delegates to, and that has not ended: so the same one says that nothing ran."""
+        read = DELEGATES.get(type(self.suspended))
+        found = None if read is None else read(self.suspended)
+        return found if is_driver(found) and FRAMES[type(found)](found) is not None else None
 
     def pause(self) -> Generator[Any, Any, Any]:
         """What the driver of a coroutine delegates to, so that CPython knows that it is being awaited."""
@@ -214,6 +227,10 @@ def is_driver(suspended: Any) -> bool:
     return kind is types.AsyncGeneratorType and id(suspended.ag_code.co_consts) in CODES
 
 
+DELEGATES: dict[type, Callable[[Any], Any]] = {
+    types.GeneratorType: vars(types.GeneratorType)["gi_yieldfrom"].__get__,
+    types.CoroutineType: vars(types.CoroutineType)["cr_await"].__get__,
+}
 FRAMES: dict[type, Callable[[Any], Any]] = {  # as they are before `hiding`
     types.GeneratorType: vars(types.GeneratorType)["gi_frame"].__get__,
     types.CoroutineType: vars(types.CoroutineType)["cr_frame"].__get__,

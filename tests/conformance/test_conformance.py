@@ -143,6 +143,24 @@ def test_functions_inside_are_renewed_too():
     assert renewal.COUNTS["renewed"] - before == 4
 
 
+def test_what_only_passes_values_on_is_not_replaced_for_each():
+    @renewal.renewing
+    def inner():
+        yield from range(3)
+
+    @renewal.renewing
+    def outer():
+        got = yield "before"
+        yield from inner()
+        yield from inner()
+        yield got
+
+    before = renewal.COUNTS["renewed"]
+    steps = outer()
+    assert [next(steps), steps.send("got"), *steps] == ["before", *range(3), *range(3), "got"]
+    assert renewal.COUNTS["renewed"] - before == 2 * 3 + 4  # of `inner` at each value, of `outer` where it ran
+
+
 def test_what_is_delegated_to_is_closed_by_nobody_else():
     @renewal.renewing
     def lines(text):
