@@ -14,12 +14,25 @@ from ray_durable.checkpoint.record import TERMINAL, Kind
 from ray_durable.checkpoint.recovery import Fold, Found
 from ray_durable.checkpoint.references import find_references
 
-__all__ = ["OVER", "Keeping", "Policy", "is_due", "partition_of", "partitions_for", "retire", "room", "survivors"]
+__all__ = [
+    "OVER",
+    "Keeping",
+    "Policy",
+    "at_once",
+    "is_due",
+    "partition_of",
+    "partitions_for",
+    "retire",
+    "room",
+    "room_meanwhile",
+    "survivors",
+]
 
 PARTITION_BYTES = 1 << 20
 PARTITIONS_MAX = 16
 EARLY_MAX = 0.75
-SLOW_AFTER = 0.25
+ROOM_LEAST = 1 / 8
+AT_ONCE, AT_ONCE_LEAST = 1 / 4, 64 << 10
 OVER = 1 << 62
 """In the place of an epoch: the coroutine has ended, wherever it was."""
 
@@ -71,6 +84,18 @@ def room(policy: Policy, live_bytes: int, garbage_bytes: int, meanwhile_bytes: i
     meanwhile finds room too, but not without end."""
     most = allowed(policy, live_bytes)
     return most - min(meanwhile_bytes, EARLY_MAX * most) - garbage_bytes
+
+
+def room_meanwhile(policy: Policy, live_bytes: int, garbage_bytes: int, copied_bytes: float) -> float:
+    """How many bytes may be written while a compaction runs, so that there is never more than twice what is live (of a
+    small log: and twice `garbage_bytes_min`). `copied_bytes`: what compaction has there twice for a while."""
+    most = allowed(policy, live_bytes)
+    return max(ROOM_LEAST * most, 2 * most - garbage_bytes - copied_bytes)
+
+
+def at_once(policy: Policy, live_bytes: int) -> float:
+    """How many bytes one commit may take, so that it does not go far beyond what makes a compaction due."""
+    return max(AT_ONCE_LEAST, AT_ONCE * allowed(policy, live_bytes))
 
 
 def partitions_for(live_bytes: int) -> int:

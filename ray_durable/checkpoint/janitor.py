@@ -16,15 +16,15 @@ from typing import Any
 
 from ray_durable.checkpoint.archive import ArchiveRow, archive_name, encode_archive
 from ray_durable.checkpoint.compaction import (
-    SLOW_AFTER,
     Keeping,
     Policy,
-    allowed,
+    at_once,
     expired,
     is_due,
     partition_of,
     partitions_for,
     room,
+    room_meanwhile,
     survivors,
 )
 from ray_durable.checkpoint.footer import Form, wrap
@@ -96,6 +96,7 @@ class Janitor:
 
     def __post_init__(self) -> None:
         self.log.observe = self.garbage.observe
+        self.log.pace.at_once = at_once(self.policy, 0)
 
     @property
     def base_bytes(self) -> int:
@@ -118,12 +119,16 @@ class Janitor:
         """Rewrite everything durable so far into a new base, and delete what it replaces; a writer who is quicker than
         this is slowed down meanwhile. Raises: FencedError, LogStoppedError when the log ends meanwhile (nothing is lost
         then), StoreError, DamagedError."""
-        most = allowed(self.policy, self.estimate()[0])
-        self.log.tail.slow_down(SLOW_AFTER * most, most)
+        copied = self.base_bytes / self.partitions + self.policy.pack_copy_ratio * self.garbage.pack_live
+        with self.log.advanced:
+            self.log.pace.begin(room_meanwhile(self.policy, *self.estimate(), copied))
         try:
             return self.compact_now()
         finally:
-            self.log.tail.go_on()
+            with self.log.advanced:
+                self.log.pace.end()
+                self.log.pace.at_once = at_once(self.policy, self.estimate()[0])
+                self.log.advanced.notify_all()
 
     def compact_now(self) -> Report:
         log = self.log
@@ -154,6 +159,7 @@ class Janitor:
                 last = each == partitions - 1
                 self.finish(cut if last else self.base.number, made, old, mover if last else None, archived)
                 archived = []
+                log.pace.done = (each + 1) / partitions
         self.collect(first, cut, mover)
         self.meanwhile = log.tail.bytes
         log.metrics.compactions.add(1)

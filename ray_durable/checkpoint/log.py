@@ -16,15 +16,15 @@ import concurrent.futures
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ray_durable.checkpoint.chunks import Chunks, Pack
-from ray_durable.checkpoint.commit import Progress
+from ray_durable.checkpoint.chunks import Chunks
+from ray_durable.checkpoint.commit import ITEM, MARK_ROW, Commit, Progress, oldest
 from ray_durable.checkpoint.fencing import is_proof
 from ray_durable.checkpoint.keys import NO_KEYS, Keys
 from ray_durable.checkpoint.names import segment_name
-from ray_durable.checkpoint.record import Codec, Kind
+from ray_durable.checkpoint.pacing import Pace
+from ray_durable.checkpoint.record import Codec
 from ray_durable.checkpoint.segment import Row, encode
 from ray_durable.checkpoint.stores import Store, open_store
 from ray_durable.checkpoint.tail import Tail
@@ -38,30 +38,12 @@ SEGMENT_RECORDS_MAX = 20_000
 SEGMENT_BYTES_MAX = 64 << 20
 HERE_RECORDS_MAX = 256
 PROOF_TIMEOUT_S = 60.0
-PAUSES, PAUSE_MAX_S = 32.0, 1.0
-
-MARK_ROW: Row = ("", 0, 0, int(Kind.MARK), b"", b"", int(Codec.OPAQUE), None)
 
 
 class Executor(Protocol):
     """Where blocking work goes: a thread pool, or the simulator's."""
 
     def submit(self, fn: Callable[..., None], /, *args: Any) -> Any: ...
-
-
-@dataclass(slots=True)
-class Commit:
-    """Rows that become durable together. `size`: bytes of their states; `packs`: what they refer to, stored first."""
-
-    number: int
-    rows: list[Row]
-    size: int
-    packs: list[Pack]
-    stored: int = 0
-
-    @property
-    def tokens(self) -> list[Any]:
-        return [row[7] for row in self.rows if row is not MARK_ROW]
 
 
 class Log:
@@ -109,10 +91,12 @@ class Log:
         self.progress: Progress[Commit] = Progress(in_flight or (REMOTE_IN_FLIGHT if store.remote else 1))
         self.own_executor: concurrent.futures.Executor | None = None
         self.rows: list[Row] = []
+        self.items: list[Row] = []
+        """Those that wait for the record after them."""
         self.lock = threading.Lock()
         self.advanced = threading.Condition(self.lock)
         self.marks_wanted = 0
-        self.tail = Tail()
+        self.tail, self.pace = Tail(), Pace(clock)
         self.bytes_taken = 0
         self.bytes_released = 0
         self.rows_taken = 0
@@ -126,7 +110,7 @@ class Log:
         self.durable_at = clock.monotonic()
         """When the newest durable commit was begun, by the clock's `monotonic`: then nobody had sealed the log, though
         a process that was stopped meanwhile may hear of it long after (rule 13)."""
-        self.took_s, self.ended_at = 0.0, self.durable_at
+        self.took_s = 0.0
         """How long the last commit took."""
 
     # -- the event loop's side
@@ -142,15 +126,28 @@ class Log:
         consumed: bytes = b"",
         codec: int = Codec.PICKLE,
     ) -> None:
-        """Gather a record for the next commit; `token` comes back once it is durable. No I/O. Raises: FencedError or
+        """Gather a record for the next commit; `token` comes back once it is durable. No I/O. An item becomes durable
+        with the record after it: who yields anew after a crash yields perhaps something else. Raises: FencedError or
         LogStoppedError once the log has stopped."""
         if self.error is not None:
             raise self.error
-        self.rows.append((coroutine, epoch, seq, kind, state, consumed, codec, token))
+        row = (coroutine, epoch, seq, kind, state, consumed, codec, token)
+        if kind == ITEM or self.items:
+            self.items.append(row)
+            if kind != ITEM:
+                self.commit_items()
+        else:
+            self.rows.append(row)
+
+    def commit_items(self) -> None:
+        """Items and the record after them, at once: a thread may take rows at any time."""
+        self.rows += self.items
+        self.items.clear()
 
     def commit(self, idle: bool = False) -> None:
         """Start commits for what has gathered, as far as there is room for them. Returns at once, or, when the event
         loop is `idle`, perhaps after the time of a quick commit."""
+        self.commit_items()
         if not self.rows or not self.progress.may_start():
             return
         if (
@@ -158,7 +155,7 @@ class Log:
             and self.took_s < self.here_below_s
             and len(self.rows) <= HERE_RECORDS_MAX
             and not self.chunks.pending.size
-            and not self.tail.excess()
+            and not self.pace.ahead()
         ):
             self.commit_here()
         else:
@@ -194,10 +191,10 @@ class Log:
 
         Not for the event loop's thread. Raises: FencedError, LogStoppedError, TimeoutError.
         """
-        self.commit()
+        self.call_soon(self.commit)
         with self.advanced:
             quiet = self.advanced.wait_for(
-                lambda: self.error is not None or (not self.rows and self.progress.in_flight == 0), timeout_s
+                lambda: self.error is not None or not (self.items or self.rows or self.progress.in_flight), timeout_s
             )
         if self.error is not None:
             raise self.error
@@ -217,8 +214,9 @@ class Log:
 
     def mark(self) -> None:
         """Commit soon, also if nothing has gathered: the proof that nobody has sealed this log before."""
-        with self.lock:
+        with self.advanced:
             self.marks_wanted += 1
+            self.advanced.notify_all()
         self.executor.submit(self.run_commits)
 
     def prove(self, timeout_s: float = PROOF_TIMEOUT_S) -> None:
@@ -248,11 +246,15 @@ class Log:
                 reached.append(self.rows_taken + len(self.rows))
             self.mark()
 
-        self.call_soon(gathered)
-        with self.advanced:
-            self.advanced.wait_for(
-                lambda: self.error is not None or bool(reached and self.rows_durable >= reached[0]), timeout_s
-            )
+        self.pace.waived = True
+        try:
+            self.call_soon(gathered)
+            with self.advanced:
+                self.advanced.wait_for(
+                    lambda: self.error is not None or bool(reached and self.rows_durable >= reached[0]), timeout_s
+                )
+        finally:
+            self.pace.waived = False
         if self.error is not None:
             raise self.error
         if not reached or self.rows_durable < reached[0]:
@@ -282,37 +284,36 @@ class Log:
             commit = None
 
     def take_slowly(self) -> Commit | None:
-        """`take`, after a pause if compaction cannot keep up: in proportion to the time since the last commit began, so
-        that whoever writes has so much less of the processor."""
-        excess = self.tail.excess()
-        if excess and self.rows:
-            since = self.clock.monotonic() - self.ended_at + self.took_s
-            self.clock.sleep(min(PAUSE_MAX_S, PAUSES * excess * since))
-        return self.take()
+        """`take`, after a pause if compaction cannot keep up; without rows, if a mark is wanted meanwhile."""
+        waited_for = None
+        with self.advanced:
+            while self.rows and (pause_s := self.pace.pause_s()) and self.pace.due != waited_for:
+                waited_for = self.pace.due  # which is another if another lane has begun a commit meanwhile
+                self.advanced.wait_for(lambda: self.marks_wanted or self.error or not self.pace.ahead(), pause_s)
+                if self.marks_wanted:
+                    return self.begin(held=self.pace.ahead() > 0)
+            return self.begin()
 
     def take(self) -> Commit | None:
-        """Begin a commit of the oldest rows, as many as one segment should hold; None if there is nothing to do.
-
-        `append` may add rows meanwhile: it adds at the end."""
+        """Begin a commit of the oldest rows, as many as one segment should hold; None if there is nothing to do."""
         with self.lock:
-            if not (self.rows or self.marks_wanted) or not self.progress.may_start():
-                return None
-            self.marks_wanted = 0  # any commit is a proof
-            rows = self.rows[:SEGMENT_RECORDS_MAX]
-            size = sum([len(row[4]) for row in rows])
-            if size > SEGMENT_BYTES_MAX:
-                size, kept = 0, 0
-                for row in rows:
-                    if kept and size + len(row[4]) > SEGMENT_BYTES_MAX:
-                        break
-                    size += len(row[4])
-                    kept += 1
-                rows = rows[:kept]
-            del self.rows[: len(rows)]
-            self.bytes_taken += size
-            self.rows_taken += len(rows)
-            number = self.progress.start()
-            return Commit(number, rows or [MARK_ROW], size, self.chunks.take(number))
+            return self.begin()
+
+    def begin(self, held: bool = False) -> Commit | None:
+        """`held`: the rows wait, only a mark may be taken. `append` may add rows meanwhile: it adds at the end."""
+        if not (self.marks_wanted or (self.rows and not held)) or not self.progress.may_start():
+            return None
+        self.marks_wanted = 0  # any commit is a proof
+        if held or not self.rows:
+            return Commit(self.progress.start(), [MARK_ROW], 0, [])
+        size_max = min(SEGMENT_BYTES_MAX, self.pace.limit(self.bytes_taken - self.bytes_released))
+        rows, size = oldest(self.rows, SEGMENT_RECORDS_MAX, size_max)
+        del self.rows[: len(rows)]
+        self.pace.taken()
+        self.bytes_taken += size
+        self.rows_taken += len(rows)
+        number = self.progress.start()
+        return Commit(number, rows, size, self.chunks.take(number))
 
     def encoded(self, commit: Commit) -> bytes | None:
         """The segment; None if it cannot be made, which ends the log."""
@@ -327,8 +328,7 @@ class Log:
     def durable(self, commit: Commit, data: bytes, began: float, release: Callable[..., Any] | None = None) -> None:
         """The segment stands: release what waited for it, and for those before it."""
         commit.stored = len(data)
-        self.ended_at = self.clock.monotonic()
-        self.took_s = self.ended_at - began
+        self.took_s = self.clock.monotonic() - began
         self.metrics.commit_time.observe(self.took_s)
         self.metrics.segment_bytes.add(len(data))
         with self.advanced:
@@ -338,7 +338,9 @@ class Log:
             tokens: list[Any] = []
             for each in released:
                 self.bytes_released += each.size
-                self.tail.add(each.number, each.stored, each.rows, sum([pack.size for pack in each.packs]))
+                beside = sum([pack.size for pack in each.packs])
+                self.tail.add(each.number, each.stored, each.rows, beside)
+                self.pace.add(each.stored + beside)
                 its_tokens = each.tokens
                 self.metrics.commit_records.observe(len(its_tokens))
                 tokens += its_tokens

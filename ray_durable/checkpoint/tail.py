@@ -32,25 +32,11 @@ class Tail:
         """The segment with the newest checkpoint, by coroutine, of the segments that hold nothing else."""
         self.left: float = float("inf")
         """Bytes that may be added until `grown` is called."""
-        self.grown: Callable[[], object] = int
-        self.slow_from, self.slow_by = float("inf"), 1.0
+        self.grown: Callable[[], object] = lambda: None
 
     def call_when_grown(self, by: float, grown: Callable[[], object]) -> None:
         """Call `grown` once, as soon as `by` more bytes are durable; in place of what was asked for before."""
         self.grown, self.left = grown, by
-
-    def slow_down(self, after: float, by: float) -> None:
-        """A compaction runs, and cannot keep up with a writer at full speed: let that go slower when it has written
-        `after` bytes more, and much slower after `by` bytes more than that."""
-        self.slow_from, self.slow_by = self.bytes + after, by
-
-    def go_on(self) -> None:
-        """The compaction is over."""
-        self.slow_from = float("inf")
-
-    def excess(self) -> float:
-        """How far a writer has gone beyond what a compaction that runs can bear: 0 for not at all."""
-        return max(0.0, self.bytes - self.slow_from) / self.slow_by
 
     def add(self, number: int, size: int, rows: Sequence[Row], beside: int = 0) -> None:
         """Segment `number`, of `size` stored bytes, is durable, and so are all before it. `beside`: bytes of the packs

@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from ray_durable.checkpoint.commit import Progress
+from ray_durable.checkpoint.commit import Progress, oldest
 from ray_durable.checkpoint.log import open_log
 from ray_durable.checkpoint.names import segment_name
 from ray_durable.checkpoint.record import Kind
@@ -297,3 +297,37 @@ def test_progress_releases_the_contiguous_prefix_only():
     progress.stop()
     assert not progress.may_start()
     assert progress.finish(number, "late") == []
+
+
+def test_an_item_becomes_durable_with_the_record_after_it_and_not_before():
+    log = open_log(MemoryStore(), "w")
+    log.append("a", 1, 0, Kind.ITEM, b"yielded")
+    log.run_commits()  # as a thread that has ended a commit just now would
+    assert log.progress.durable == 0
+    log.append("a", 1, 1, Kind.CHECKPOINT, b"has yielded")
+    log.run_commits()
+    assert (log.progress.durable, log.rows_durable) == (1, 2)
+    log.append("a", 1, 1, Kind.ITEM, b"alone")
+    log.close()
+    assert [item.state for item in recover(log.store, "w").coroutines["a"].items] == [b"yielded", b"alone"]
+
+
+ITEM, STATE = int(Kind.ITEM), int(Kind.CHECKPOINT)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "count_max", "size_max", "kept"),
+    [
+        ([STATE] * 5, 9, 99, 5),
+        ([STATE] * 5, 3, 99, 3),
+        ([STATE] * 5, 9, 25, 2),
+        ([STATE] * 5, 9, 0, 1),
+        ([STATE, ITEM, STATE, STATE], 2, 99, 3),
+        ([STATE, ITEM, STATE, STATE], 9, 25, 3),
+        ([ITEM, ITEM, STATE, STATE], 9, 0, 3),
+        ([STATE, ITEM], 9, 25, 2),
+    ],
+)
+def test_a_segment_takes_the_oldest_records_and_parts_no_item_from_what_follows(kinds, count_max, size_max, kept):
+    rows = [("a", 1, n, kind, bytes(10), b"", 0, None) for n, kind in enumerate(kinds)]
+    assert oldest(rows, count_max, size_max) == (rows[:kept], 10 * kept)

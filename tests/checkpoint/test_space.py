@@ -9,12 +9,15 @@ from ray_durable.checkpoint.chunks import Chunks
 from ray_durable.checkpoint.codec import dumps, loads
 from ray_durable.checkpoint.compaction import Policy
 from ray_durable.checkpoint.janitor import Janitor
+from ray_durable.checkpoint.log import Log
 from ray_durable.checkpoint.record import Kind
 from ray_durable.checkpoint.recovery import recover
 from ray_durable.checkpoint.stores.memory import MemoryStore
 from ray_durable.errors import StoreError
 from tests.checkpoint.stores import Faulty
 from tests.checkpoint.test_janitor import FOREVER, C, opened, put
+from tests.simulation.unthreaded import OneByOne
+from tests.simulation.world import Advanced, Executor, World, WorldClock
 
 __all__ = ["opened"]
 
@@ -46,6 +49,7 @@ def scaled(monkeypatch):
     """What is copied as a whole is smaller, so that a small log stands for a large one."""
     monkeypatch.setattr("ray_durable.checkpoint.compaction.PARTITION_BYTES", 1 << 14)
     monkeypatch.setattr("ray_durable.checkpoint.chunks.PACK_BYTES_MAX", 1 << 18)
+    monkeypatch.setattr("ray_durable.checkpoint.writing.ThreadPoolExecutor", OneByOne)  # of several packs, in no order
     monkeypatch.setattr("ray_durable.checkpoint.moving.PACK_BYTES_MAX", 1 << 18)
 
 
@@ -100,6 +104,87 @@ def test_space_for_records_stays_within_twice_what_is_live(opened, scaled):
     assert max(peaks) < 2, peaks
 
 
+class Timed(Measured):
+    """Takes a world's time for each byte; for compaction's objects a multiple."""
+
+    def __init__(self, world, compaction_slower):
+        super().__init__()
+        self.world, self.compaction_slower = world, compaction_slower
+
+    def take_time(self, name, size):
+        factor = self.compaction_slower if "/parts/" in name or "/base-" in name else 1
+        self.world.sleep(0.001 + factor * size / 10_000_000)
+
+    def create(self, name, data):
+        self.take_time(name, len(data))
+        super().create(name, data)
+
+    def read(self, name, start=0, length=None):
+        found = super().read(name, start, length)
+        self.take_time(name, len(found))
+        return found
+
+
+class FullSpeed:
+    """Coroutines that write their next checkpoint as soon as the last is durable, beside a janitor; in virtual time."""
+
+    def __init__(self, states, policy, compaction_slower):
+        self.world = World(1)
+        process = self.world.process("host")
+        self.store = Timed(self.world, compaction_slower)
+        self.states, self.seqs = states, dict.fromkeys(states, 0)
+        self.log = Log(
+            self.store, "w", executor=Executor(process), on_durable=self.write, on_error=self.world.failures.append,
+            call_soon=lambda fn, *args: self.world.push(0, process, lambda: fn(*args)), clock=WorldClock(self.world),
+        )  # fmt: skip
+        self.log.advanced = Advanced(self.world)
+        self.janitor, self.live, self.compactions = Janitor(self.log, policy), 0, 0
+        process.spawn(self.compact)
+        self.world.push(0, process, lambda: self.write(list(states)))
+
+    def write(self, ids):
+        for id in ids:
+            self.seqs[id] += 1
+            self.log.append(id, 1, self.seqs[id], C, self.states[id](self.log.chunks), token=id)
+        self.log.commit()
+
+    def compact(self):
+        while True:
+            self.world.sleep(0.02)
+            if self.janitor.is_due():
+                self.janitor.compact()
+                self.compactions += 1
+                self.live = max(self.live, self.janitor.base_bytes + self.janitor.garbage.pack_live)
+
+
+def record(number):
+    chance = random.Random(number)
+    return lambda chunks: chance.randbytes(300)
+
+
+def large(number):
+    chance = numpy.random.default_rng(number)
+    array = chance.random(32_768)
+
+    def next_state(chunks):
+        start = chance.integers(30_000)
+        array[start : start + 2000] = chance.random(2000)
+        return dumps(array, chunks)
+
+    return next_state
+
+
+@pytest.mark.parametrize("compaction_slower", [1, 10, 100])
+@pytest.mark.parametrize(("state", "count"), [(record, 4000), (large, 16)], ids=["records", "chunks"])
+def test_space_stays_within_twice_what_is_live_beside_writers_at_full_speed(state, count, compaction_slower, scaled):
+    policy = Policy(retention_s=None, garbage_bytes_min=1 << 17)
+    found = FullSpeed({f"c{n}": state(n) for n in range(count)}, policy, compaction_slower)
+    found.world.run(600, lambda: found.compactions == 14)
+    assert found.compactions == 14
+    assert found.log.rows_durable > 4 * count  # whoever writes is slowed down, not stopped
+    assert found.store.most < 2 * found.live + 2 * policy.garbage_bytes_min
+
+
 @pytest.mark.parametrize("size", [300, 200_000])
 def test_space_is_given_back_when_coroutines_end_and_nothing_else_happens(opened, size):
     store = Measured()
@@ -149,6 +234,7 @@ def test_a_store_that_fails_to_delete_gives_its_space_back_later(opened):
     failing[0] = True
     with pytest.raises(StoreError, match="not now"):
         janitor.compact()
+    assert log.pace.room == float("inf")  # nobody is slowed down by a compaction that has failed
     found = recover(inner, "w").coroutines["a"].latest
     assert loads(found.state, Chunks(inner, "reader")) == random.Random(19).randbytes(70_000)
     failing[0] = False

@@ -1,5 +1,4 @@
 import threading
-from typing import ClassVar
 
 import pytest
 
@@ -10,7 +9,6 @@ from ray_durable.checkpoint.record import Codec, Kind
 from ray_durable.checkpoint.recovery import recover
 from ray_durable.checkpoint.stores.memory import MemoryStore
 from ray_durable.checkpoint.tail import Tail
-from ray_durable.clock import SYSTEM_CLOCK
 
 
 def row(id, seq, kind=Kind.CHECKPOINT, consumed=b"", codec=Codec.PICKLE):
@@ -90,29 +88,3 @@ def test_whoever_asked_is_told_once_that_so_much_was_written():
     assert told == [20]
     tail.forget(2)
     assert tail.bytes == 100
-
-
-def test_a_writer_that_compaction_cannot_keep_up_with_is_slowed_down_while_it_runs():
-    class Clock(type(SYSTEM_CLOCK)):
-        slept: ClassVar[list[float]] = []
-
-        def sleep(self, seconds):
-            self.slept.append(seconds)
-
-    log = open_log(MemoryStore(), clock=Clock())
-
-    def write():
-        log.append("a", 1, 1, Kind.CHECKPOINT, bytes(1000))
-        log.flush()
-
-    write()
-    log.tail.slow_down(after=0, by=100)
-    write()
-    assert Clock.slept == []
-    write()
-    assert 0 < Clock.slept[-1] <= 1.0
-    log.tail.go_on()
-    Clock.slept.clear()
-    write()
-    assert Clock.slept == []
-    log.close()

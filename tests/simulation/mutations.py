@@ -152,6 +152,10 @@ def release_out_of_order(self, number, batch):
     return [] if self.stopped else [batch]
 
 
+def one_record_at_a_time(rows, count_max, size_max):
+    return rows[:1], len(rows[0][4])
+
+
 def everything_may_go(log, *, process_gone, held, done):
     return MayGo() if log.fenced and log.sealed is not None else Needed("it is not sealed")
 
@@ -304,6 +308,12 @@ MUTATIONS = [
     Mutation("15", "a message is acknowledged before it is durable", habit="acknowledge at once"),
     Mutation("15", "a host acknowledges for a coroutine that it has not", habit="acknowledge elsewhere"),
     Mutation("16", "streamed values carry no index of their own", habit="items without index"),
+    Mutation(
+        "16",
+        "a streamed value is seen before the state that has yielded it",
+        (swapped("log.oldest", one_record_at_a_time),),
+        world=simulate,
+    ),
     Mutation(
         "17",
         "a reference is captured unresolved",

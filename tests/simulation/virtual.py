@@ -79,12 +79,19 @@ class LoopExecutor:
 
 
 class Here(OneThread):
-    """Where no thread may be waited for: whoever waits makes the commits himself."""
+    """Where no thread may be waited for: whoever waits makes the commits himself, and while he does waits no more."""
 
     def __init__(self, log):
         self.log = log
+        self.committing = False
 
     def wait_for(self, predicate, timeout=None):
+        if self.committing:
+            return predicate()
         while not predicate():
-            self.log.run_commits()
+            self.committing = True
+            try:
+                self.log.run_commits()
+            finally:
+                self.committing = False
         return True
