@@ -71,7 +71,7 @@ def closure_of(code: CodeType, cells: Mapping[str, CellType]) -> tuple[CellType,
 
 
 def suspend_at_back_edges(twin: Callable[[], Any]) -> None:
-    """What a loop delegates to at a back-edge that is due: a durable generator function without arguments.
+    """What a loop delegates to at a back-edge that is due: what `twin()` gives, a durable generator or an iterator.
 
     Example: suspend_at_back_edges(checkpoint_request)
     """

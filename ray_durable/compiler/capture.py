@@ -15,6 +15,7 @@ from ray_durable.compiler.unit import Unit, unit_of
 from ray_durable.errors import CaptureError
 
 FORWARD = forward_iterator.__code__
+TUPLE_ITERATOR: Any = type(iter(()))
 CLOSING = closing.__code__
 STEPS = {"async_generator_asend": "anext", "async_generator_athrow": "athrow"}
 SNAPSHOTS = sys.version_info < (3, 13)  # `f_locals` is a dict kept on the frame, which would hold on to old values
@@ -127,6 +128,11 @@ def waiting_frame(suspended: Any, unit: Unit, frame: FrameType, variables: Any) 
     return found, None
 
 
+def is_over(iterator: Any) -> bool:
+    """Whether it is the iterator of a tuple, and has given its last item: any other such one is as good."""
+    return iterator.__class__ is TUPLE_ITERATOR and not iterator.__length_hint__()
+
+
 def link(outer: Frame, inner: Any) -> Any:
     """Note how `outer` holds what it delegates to: a durable object (returned), another iterator, or something to be
     awaited anew."""
@@ -148,7 +154,7 @@ def link(outer: Frame, inner: Any) -> Any:
     elif kind in (GeneratorType, CoroutineType) and unit_of(parts(inner)[1]) is not None:
         outer.via = "await" if awaiting and kind is GeneratorType and not is_awaitable(inner) else ""
         return inner
-    elif awaiting:
+    elif awaiting and not is_over(inner):
         outer.delegate = EvaluateAgain(kind.__qualname__)
     elif kind is GeneratorType:
         return inner  # `one` says which function is not durable

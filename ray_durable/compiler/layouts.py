@@ -13,7 +13,7 @@ from gc import get_referents
 from operator import itemgetter
 from typing import Any
 
-from ray_durable.compiler.capture import CLOSING, FORWARD, STEPS, parts
+from ray_durable.compiler.capture import CLOSING, FORWARD, STEPS, is_over, parts
 from ray_durable.compiler.frame import UNBOUND
 from ray_durable.compiler.iterators import decode
 from ray_durable.compiler.replacements import Awaited
@@ -30,14 +30,13 @@ class Layout:
     point, a number whose bits say which variables, and the values of the others."""
 
     __slots__ = (
-        "at", "blank", "cells", "constants", "delegate", "has_cells", "held", "loops", "makes_functions", "only",
+        "at", "blank", "cells", "delegate", "has_cells", "held", "loops", "makes_functions",
         "order", "places", "references", "resumed", "suffix", "taking", "to", "unit", "whole",
     )  # fmt: skip
 
     def __init__(self, unit: Unit, resumed: bool) -> None:
         self.unit, self.resumed = unit, resumed
         self.references: list[Any] = [None, None]  # `Writer` keeps here what it found, per value of `by_key`
-        self.constants: list[Any] = [None, None]  # and this what a state begins with that delegates to the only one
         self.has_cells = bool(unit.cells_order)
         self.at, self.to, self.cells, self.delegate = (unit.names[name] for name in ("at", "to", "cells", "delegate"))
         self.suffix = "" if unit.mode == "native" and not unit.path else suffix(unit)
@@ -47,8 +46,6 @@ class Layout:
         held = [()] + [point.temporaries for point in unit.points]
         self.loops = [tuple(name for name in names if name.startswith(prefix)) for names in held]
         self.held = [tuple(name for name in names if not name.startswith(prefix)) for names in held]
-        alone = len(unit.points) == 1 and not unit.variables and not unit.cells_order and not held[1]
-        self.only: tuple[int] | None = (1,) if alone else None  # the state, where there can be but one
         self.makes_functions = any(isinstance(each, types.CodeType) for each in unit.code.co_consts)
         self.whole: list[Any] = [getter((self.at, *unit.variables, *names)) for names in self.held]
         """How to take the state: where all variables have a value, until once one had none."""
@@ -168,18 +165,20 @@ def layout_of(code: types.CodeType) -> Layout | None:
 
 # ---- delegates -------------------------------------------------------------------------------------------------------
 
-ENDS = frozenset({"foreign", "again"})  # forms whose inner end is no durable object
+ENDS = frozenset({"foreign", "over", "again"})  # forms whose inner end is no durable object
 
 
 def delegate_of(outer: Any, inner: Any) -> tuple[Any, Any]:
     """How `outer` holds `inner`, and what is to be written: a durable object, or the iterator that it goes through.
 
     Forms: "" directly; "await" a generator as an awaitable's steps; "anext", "athrow", "aclose" or ("anext", default)
-    the step of an async generator; "foreign": an iterator that is not durable; "again": to be evaluated again."""
+    the step of an async generator; "foreign": an iterator that is not durable; "over": such a one that has given its
+    last item; "again": to be evaluated again."""
     kind = type(inner)
     if kind is types.GeneratorType:
         if inner.gi_code is FORWARD:
-            return "foreign", inner.gi_frame.f_locals["iterator"]
+            iterator = inner.gi_frame.f_locals["iterator"]
+            return ("over", None) if is_over(iterator) else ("foreign", iterator)
         if unit_of(inner.gi_code) is not None:
             return ("await" if is_awaiting(outer) and not is_awaitable(inner) else ""), inner
     elif kind is types.CoroutineType:
@@ -193,6 +192,8 @@ def delegate_of(outer: Any, inner: Any) -> tuple[Any, Any]:
         return delegate_of(outer, next(each for each in get_referents(inner) if type(each) is types.CoroutineType))
     elif kind.__name__ in STEPS or kind.__name__ == "anext_awaitable":
         return step_of(inner)
+    if is_over(inner):
+        return "over", None
     if is_awaiting(outer):
         return "again", None
     if kind is types.GeneratorType:

@@ -170,6 +170,8 @@ def held_as(form: Any, inner: Any) -> list[Any]:
             return []
         case "foreign":
             return [forward_iterator(inner)]
+        case "over":
+            return [Awaited(forward_iterator(iter(())))]
         case "await":
             return [Awaited(inner)]
         case "anext" | "athrow":

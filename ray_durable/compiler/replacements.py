@@ -40,8 +40,9 @@ def suspends(
 ) -> None:
     """Let calls of `callable` inside durable code suspend.
 
-    `twin`: a durable generator function with the same parameters, delegated to in plain and generator functions, and in
-    `async def` bodies too unless `coroutine` is given: that is called there instead, and its result used in its place.
+    `twin`: a durable generator function with the same parameters (or one that returns an iterator), delegated to in
+    plain and generator functions, and in `async def` bodies too unless `coroutine` is given: that is called there
+    instead, and its result used in its place.
     `awaited`: called instead by `await callable(…)`, where `callable` is not awaitable natively; default `coroutine`.
 
     Example: suspends(time.sleep, durable_sleep)

@@ -117,7 +117,7 @@ def delegates(frame: Frame, inner: Any) -> list[Any]:
     if delegate is None or isinstance(delegate, EvaluateAgain):
         return []
     if isinstance(delegate, ForeignIterator):
-        return [forward_iterator(delegate.iterator)]
+        return [Awaited(forward_iterator(delegate.iterator))]
     match frame.via:
         case "await":
             return [Awaited(inner)]

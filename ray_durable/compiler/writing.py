@@ -18,7 +18,7 @@ from types import CoroutineType, FunctionType, GeneratorType
 from typing import Any
 
 from ray_durable.compiler import identity
-from ray_durable.compiler.capture import FORWARD, SNAPSHOTS, capture, parts
+from ray_durable.compiler.capture import FORWARD, SNAPSHOTS, capture, is_over, parts
 from ray_durable.compiler.frame import UNBOUND
 from ray_durable.compiler.iterators import encode
 from ray_durable.compiler.layouts import ENDS, LAYOUTS, Layout, delegate_of, layout_of, not_durable, pending, where
@@ -28,6 +28,7 @@ from ray_durable.errors import CannotPickleError
 
 Reduced = tuple[Any, ...]
 State = tuple[Any, ...]
+OVER = "c", ("over", None, None)
 
 
 class Mark:
@@ -75,22 +76,16 @@ class Writer:
         inner = obj.gi_yieldfrom
         before: State = ()
         if inner is not None:
-            # the usual delegate: an operation's frame, which has no variables, so that its state is a constant
-            below = LAYOUTS.get(id(inner.gi_code)) if inner.__class__ is GeneratorType else None
-            whole = None if below is None else below.constants[self.by_key]
-            if whole is None or inner.gi_yieldfrom is not None or getrefcount(inner) > 3:
+            if not is_over(inner):  # as it is at a mere yield point
                 del inner  # `delegating` counts references
                 return self.delegating(obj, layout)
-            if whole[0] is not inner.gi_frame.f_globals:
-                del inner
-                return self.delegating(obj, layout)
-            before = whole[1]
+            before = OVER
         variables = native.f_locals
         point = variables.get(layout.at)
         if point is None or (layout.resumed and variables[layout.to]):
             return self.suspended(obj)
         if self.met is not None:
-            self.met += (obj,) if inner is None else (obj, inner)
+            self.met.append(obj)
         try:
             state = before + layout.whole[point](variables)
         except KeyError:  # a variable has no value
@@ -161,8 +156,6 @@ class Writer:
             known = namespace, ((code, layout.suffix) if layout.suffix or layout.unit.cells_order else (code,))
             if isinstance(code, str):
                 layout.references[self.by_key] = known
-                if layout.only is not None:
-                    layout.constants[self.by_key] = namespace, ("c", ("", known[1], layout.only))
         found: Reduced = known[1]
         if layout.unit.cells_order:
             cells = variables[layout.cells]
@@ -191,7 +184,7 @@ class Writer:
                 form, inner = delegate_of(obj, inner)
                 if form in ENDS:
                     links += (form, None, wrapped(inner) if self.wraps else inner)
-                    driven = form == "foreign"
+                    driven = form != "again"
                     break
                 native, code, _, _ = parts(inner)
             obj = None  # now `inner` is held by the frame around it, here, and as an argument
@@ -225,7 +218,7 @@ class Writer:
             form, held = delegate_of(obj, inner)
             links.append((obj, form, held))
             if form in ENDS:
-                driven = driven and form == "foreign"
+                driven = driven and form != "again"
                 break
             obj, inner = held, parts(held)[3] or pending(held)
         else:
