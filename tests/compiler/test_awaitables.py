@@ -8,7 +8,7 @@ import types
 
 import pytest
 
-from ray_durable.compiler import capture, discard, durable, restore
+from ray_durable.compiler import capture, discard, durable, restore, suspends, twin_of
 from ray_durable.compiler.references import dumps
 
 
@@ -62,6 +62,41 @@ def test_generators_that_types_coroutine_made_awaitable_stay_so_after_a_restore(
             value = coroutine.send(f"sent {value}")
     assert seen == [0, 1, 0, 1]
     assert stop.value.value == [["sent 0", "sent 1"]] * 2
+
+
+def mark():
+    """Suspends by an iterator, as a mere yield point does."""
+
+
+suspends(mark, lambda: iter(("marked",)))
+
+
+@durable
+def marks(n):
+    for i in range(n):
+        mark()
+    return n
+
+
+@durable
+async def marks_and_awaits(n):
+    mark()
+    found = marks(n)
+    mark()
+    return found, await awaits_old_style(1)
+
+
+@pytest.mark.parametrize("round_trip", [renewed, pickled])
+@pytest.mark.parametrize("make", [twin_of(marks), marks_and_awaits])
+def test_what_suspends_by_an_iterator_goes_on_after_it(round_trip, make):
+    suspended = make(3)
+    seen = [suspended.send(None)]
+    with pytest.raises(StopIteration) as stop:
+        while True:
+            suspended = round_trip(round_trip(suspended))
+            seen.append(suspended.send(None))
+    assert seen[:3] == ["marked"] * 3
+    assert stop.value.value == (3 if make is not marks_and_awaits else (3, [[None], [None]]))
 
 
 def test_such_a_generator_held_alone_can_still_be_awaited_after_a_pickle():

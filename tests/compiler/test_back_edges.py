@@ -13,10 +13,14 @@ def checkpoint_request():
     yield "edge"
 
 
-@pytest.fixture(autouse=True)
-def request_at_back_edges():
+def one_request():
+    return iter(("edge",))
+
+
+@pytest.fixture(autouse=True, params=[checkpoint_request, one_request])
+def request_at_back_edges(request):
     before = list(REQUEST)
-    suspend_at_back_edges(checkpoint_request)
+    suspend_at_back_edges(request.param)
     yield
     REQUEST[:] = before
     DUE.on = False
