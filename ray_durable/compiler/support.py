@@ -31,16 +31,13 @@ Saved = tuple[BaseException, Any, Any, Any, Any]
 class Resumed:
     """A manager that was entered before the capture: entering it again does nothing, leaving it leaves it."""
 
-    __slots__ = ("leave",)
+    __slots__ = ("__exit__",)  # the manager's own method, so that no frame of ours is in a traceback
 
     def __init__(self, manager: Any) -> None:
-        self.leave = special(manager, "__exit__")
+        self.__exit__ = special(manager, "__exit__")
 
     def __enter__(self) -> None:
         return None
-
-    def __exit__(self, *exception: Any) -> Any:
-        return self.leave(*exception)
 
 
 def special(owner: Any, name: str) -> Any:

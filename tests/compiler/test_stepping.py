@@ -1,12 +1,13 @@
-"""Who steps through a durable function (pdb, a tracer, coverage) sees the user's lines, from the first one on."""
+"""Who steps through a durable function (pdb, a tracer, coverage), or reads its tracebacks, sees the user's lines."""
 
 from __future__ import annotations
 
 import sys
+import traceback
 
 import pytest
 
-from ray_durable.compiler import durable
+from ray_durable.compiler import capture, discard, durable, restore
 
 
 def called(value):
@@ -54,3 +55,25 @@ def lines(function):
 @pytest.mark.parametrize("function", [with_cells, that_raises])
 def test_line_events_are_the_users(function):
     assert lines(durable(function)) == lines(function)
+
+
+class FailsToEnd:
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        raise ValueError("it does not end")
+
+
+def within(manager):
+    with manager:
+        yield
+
+
+def test_a_manager_that_fails_after_a_resume_is_called_by_the_users_frame():
+    steps = durable(within)(FailsToEnd())
+    next(steps)
+    with pytest.raises(ValueError, match="it does not end") as found:
+        next(restore(capture(steps)))
+    discard(steps)
+    assert [each.name for each in traceback.extract_tb(found.value.__traceback__)][1:] == ["within", "__exit__"]
