@@ -19,6 +19,7 @@ import itertools
 import types
 from collections import deque
 from collections.abc import Callable, Iterator
+from operator import attrgetter
 from typing import Any
 
 from ray_durable.compiler import combinators
@@ -28,7 +29,8 @@ Reducer = Callable[[Any], Reduced]
 
 
 class Stepper:
-    """Gives an iterator that lacks `__iter__` one: a plain `for` is content with a `__next__`."""
+    """The steps of an iterator that lacks `__iter__`, or whose `__iter__` may do more than return it: a plain `for` or
+    `yield from` asks for it once, and so do we. It has no frame of its own in tracebacks."""
 
     __slots__ = ("iterator",)
 
@@ -38,17 +40,34 @@ class Stepper:
     def __iter__(self) -> Stepper:
         return self
 
-    def __next__(self) -> Any:
-        return next(self.iterator)
+    __next__ = property(attrgetter("iterator.__next__"))
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("send", "throw", "close"):
+            return getattr(self.iterator, name)
+        raise AttributeError(name)
 
     def __reduce__(self) -> Reduced:
         return Stepper, (self.iterator,)
 
 
+C_METHOD: type = type(object.__repr__)
+RETURNS_ITSELF = (lambda self: self).__code__.co_code
+
+
 def loop_iter(iterable: Any) -> Any:
     """What `for x in iterable` would step through, as an object that a second `iter` leaves as it is."""
-    iterator = iter(iterable)
-    return iterator if hasattr(type(iterator), "__iter__") else Stepper(iterator)
+    return steps_of(iter(iterable))
+
+
+def steps_of(iterator: Any) -> Any:
+    """The same for what `iter` gave."""
+    method = getattr(type(iterator), "__iter__", None)
+    if method.__class__ is C_METHOD or (
+        method.__class__ is types.FunctionType and method.__code__.co_code == RETURNS_ITSELF
+    ):
+        return iterator
+    return Stepper(iterator)
 
 
 # ---- sequences: the container and an index ---------------------------------------------------------------------------

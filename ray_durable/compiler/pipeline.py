@@ -20,6 +20,7 @@ from ray_durable.compiler.passes import emit
 from ray_durable.compiler.passes.branches import branches
 from ray_durable.compiler.passes.build import child_blocks, constant, helper, if_, load, located
 from ray_durable.compiler.passes.callees import may_suspend
+from ray_durable.compiler.passes.cells import put_cells, receive_cells
 from ray_durable.compiler.passes.edges import edges
 from ray_durable.compiler.passes.fresh import cell_names, fresh_body
 from ray_durable.compiler.passes.genexps import as_functions
@@ -297,23 +298,21 @@ def build_resume(source: Source, mode: Mode, path: tuple[int, ...]) -> CodeType:
 
 def emit_resume(body: Body, units: dict[tuple[int, ...], Unit]) -> CodeType:
     context, unit = body.context, units[body.path]
-    cells = cell_names(context)
-    definition = resume_definition(body, unit)
-    free = (*cells, DUE_NAME)
+    definition, free = resume_definition(body, unit), (*unit.free, DUE_NAME)
     code = emit.code_of(definition, free, unit.source, body.qualname, lambda path, code: register(code, units[path]))
+    code = put_cells(code, unit.own_cells)
     if context.back_edges:
         watch(code, context.loops)
     return code
 
 
 def resume_definition(body: Body, unit: Unit) -> Definition:
-    """The resume body as a definition. Its own captured variables come from outside, as those of its closure do."""
+    """The resume body as a definition."""
     context = body.context
     names = context.names
-    statements = [receive(unit, body.definition), *resume_body(body.statements, context)]
-    assigned = [
-        name for name in cell_names(context) if name in context.scope.captured or name in context.scope.nonlocals
-    ]
+    received = [receive(unit, body.definition), *receive_cells(unit.own_cells, unit.cells_order, names.cells)]
+    statements = [*(located(each, body.definition) for each in received), *resume_body(body.statements, context)]
+    assigned = [name for name in unit.free if name in context.scope.nonlocals]
     declared: list[ast.stmt] = [ast.Nonlocal(assigned)] if assigned else []
     shared = sorted(context.scope.globals)
     if shared:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 Definition = ast.FunctionDef | ast.AsyncFunctionDef
 ARRIVES = re.compile(r"_\w*at = (\d+)$")
 LANDS = re.compile(r"_\w*to = (0|False)$")
+SETS_CELL = re.compile(r"\w+ = _\w*cells\[\d+\]$")
 UNBINDS = re.compile(r"if _\w*to < 0:$")
 RECEIVES = re.compile(r"if _\w*to.__class__ is list:$")
 
@@ -133,6 +134,8 @@ def commented(text: str, unit: Unit) -> str:
                 return ""  # a nested function counts its own yield points
             if (found := ARRIVES.match(line)) and 0 < int(found[1]) <= len(unit.points):
                 return f"yield point {found[1]}: line {unit.points[int(found[1]) - 1].lineno}"
+            if SETS_CELL.match(line):
+                return "the cell itself, not its contents"
             return "arrived" if LANDS.match(line) else ""
 
     def above(node: Any, words: str) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ray_durable.compiler.backedges import BackEdge, back_edge, back_edge_async
 from ray_durable.compiler.frame import UNBOUND
-from ray_durable.compiler.iterators import loop_iter
+from ray_durable.compiler.iterators import loop_iter, steps_of
 from ray_durable.compiler.passes.names import is_ours
 from ray_durable.compiler.replacements import Awaited as Awaited
 from ray_durable.compiler.replacements import (
@@ -83,7 +83,7 @@ def forward_iterator(iterator: Any) -> Generator[Any, Any, Any]:
             step = partial(throw, error)
         else:
             if sent is None:
-                return (yield from iterator)
+                return (yield from steps_of(iterator))
             step = partial(iterator.send, sent)
         try:
             item = step()

@@ -352,3 +352,81 @@ def returning_out_of_loops(log):
 
     for kind in ("return", "break", "finally", "none"):
         log((yield from search(kind)))
+
+
+def captured_without_a_value(log):
+    def attempt(function):
+        try:
+            return function()
+        except NameError as error:
+            return type(error).__name__, str(error)
+
+    def drop():
+        nonlocal x
+        del x
+
+    read = lambda: x
+    yield attempt(read)
+    try:
+        log(x)
+    except UnboundLocalError as error:
+        log(str(error))
+    x = yield 1
+    log(attempt(read))
+    drop()
+    yield 2
+    try:
+        log(x)
+    except UnboundLocalError as error:
+        log(str(error))
+    try:
+        del x
+    except UnboundLocalError as error:
+        log(str(error))
+    try:
+        x += 1
+    except UnboundLocalError as error:
+        log(str(error))
+    yield attempt(read)
+    try:
+        raise ValueError("named")
+    except ValueError as x:
+        log(attempt(read))
+        yield 3
+    try:
+        log(x)
+    except UnboundLocalError as error:
+        log(str(error))
+
+
+class Restarting:
+    """An iterator that begins again whenever it is asked for itself."""
+
+    def __init__(self, log):
+        self.log, self.n = log, None
+
+    def __iter__(self):
+        self.log("iter")
+        self.n = 0
+        return self
+
+    def __next__(self):
+        self.n += 1
+        if self.n > 3:
+            raise StopIteration("over")
+        return self.n
+
+    def send(self, value):
+        self.log("sent", value)
+        return next(self)
+
+
+def iterators_that_begin_again(log):
+    for x in Restarting(log):
+        yield x
+    log((yield from Restarting(log)))
+    for x in [(x, y) for x in Restarting(log) for y in Restarting(log)]:
+        log(x)
+    made = (x for x in Restarting(log))
+    yield next(made)
+    log(list(made))
