@@ -127,6 +127,8 @@ def run(target: Target, durable: bool, timeout_s: float, select: str | None = No
             found.outcomes |= part.get("outcomes", {})
             found.counts = part.get("counts", found.counts)
             found.error = "" if part.get("done") else tail
+    if not found.outcomes and not found.error:
+        found.error = f"no tests were run\n{tail}"
     return found
 
 

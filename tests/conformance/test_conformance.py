@@ -79,6 +79,12 @@ def test_a_test_that_differs_is_tried_again_by_itself(tmp_path, monkeypatch, cap
     assert "passed when tried again: tests/test_flaky.py::test_that_fails_the_second_time" in capsys.readouterr().err
 
 
+def test_a_run_of_no_tests_is_no_success(tmp_path, capsys):
+    (tmp_path / "test_nothing.py").write_text("")
+    assert conformance.main(["nothing_at_all", "--tests", str(tmp_path)]) == 1
+    assert "nothing_at_all, plain: no result\nno tests were run" in capsys.readouterr().err
+
+
 def test_modules_without_tests_are_refused_by_name(capsys):
     assert conformance.main(["no_such_module_at_all"]) == 1
     assert "no_such_module_at_all: it is not installed" in capsys.readouterr().err
