@@ -50,10 +50,11 @@ def read_logs(store: Store, term: int, keys: Keys = NO_KEYS) -> dict[str, Recove
         return recover(store, writer, keys=keys)
 
     # All earlier terms, also those that have written nothing yet: they may be about to. A later one's is not ours.
-    hosts = [writer for writer in writers(store) if not writer.startswith(CONTROLLER_PREFIX)]
     earlier = [controller_writer(number) for number in range(1, term)]
     with ThreadPoolExecutor(PARALLEL) as pool:
         ended = list(pool.map(read, earlier))
+        # Listed after that: until then an earlier term may have given work to a host that had no log yet.
+        hosts = [writer for writer in writers(store) if not writer.startswith(CONTROLLER_PREFIX)]
         return dict(zip(earlier + hosts, [*ended, *pool.map(read, hosts)], strict=True))
 
 

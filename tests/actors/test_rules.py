@@ -316,6 +316,18 @@ def test_rule_19_hosts_are_read_when_no_earlier_term_can_write_any_more(store, m
     assert order == ["sealed"] * 3 + ["read"]
 
 
+def test_rule_19_a_host_that_wrote_its_first_while_earlier_terms_were_ended_is_read(store, monkeypatch):
+    honest_seal, late = rebuild_module.seal, iter([("c", 1, Kind.ADOPTED, call("c").encode())])
+
+    def seal_slowly(*args, **options):
+        for record in late:
+            write(store, "host-1", record)
+        return honest_seal(*args, **options)
+
+    monkeypatch.setattr(rebuild_module, "seal", seal_slowly)
+    assert read_logs(store, 4)["host-1"].coroutines["c"].adopted.epoch == 1
+
+
 def test_rule_12_an_earlier_stay_that_is_over_does_not_make_a_host_forget_the_later_move():
     async def work(world):
         leader = world.leading.leader

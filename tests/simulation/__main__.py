@@ -13,15 +13,18 @@ from tests.simulation.duel import duel
 from tests.simulation.hoard import hoard
 from tests.simulation.leaders import simulate_leaders
 from tests.simulation.lease import lease
+from tests.simulation.overtaken import overtaken
+from tests.simulation.rivals import rivals
 
 BATCH = 50
+WORLDS = (simulate, succession, duel, hoard, lease, rivals, overtaken, simulate_leaders)
 
 
 def run(first):
     """The first failing seed of a batch with its story, or None."""
     for seed in range(first, first + BATCH):
         try:
-            for world in (simulate, succession, duel, hoard, lease, simulate_leaders):
+            for world in WORLDS:
                 world(seed)
         except Exception:
             return seed, traceback.format_exc()

@@ -66,14 +66,14 @@ class Controller:
         """Claim a term, end the earlier ones, learn what is, finish what they have begun."""
         self.term = self.insist(lambda: next_term(self.store, self.clock))
         recoveries = {}
-        listed = self.insist(lambda: writers(self.store))
         # All earlier terms, also those that have written nothing yet: they may be about to.
-        earlier = [writer for writer in listed if writer.startswith(CONTROLLER_PREFIX)]
-        if "seal listed terms only" not in self.rules:
-            earlier = [controller_writer(term) for term in range(1, self.term)]
+        earlier = [controller_writer(term) for term in range(1, self.term)]
+        if "seal listed terms only" in self.rules:
+            earlier = [each for each in self.insist(lambda: writers(self.store)) if each.startswith(CONTROLLER_PREFIX)]
         for writer in earlier:
             if writer != controller_writer(self.term):
                 recoveries[writer] = self.seal(writer, b"{}").recovery
+        listed = self.insist(lambda: writers(self.store))  # a host may have begun its log until then
         for writer in listed:
             if not writer.startswith(CONTROLLER_PREFIX):
                 recoveries[writer] = self.read(writer)

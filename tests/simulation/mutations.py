@@ -1,7 +1,4 @@
-"""Each rule of PROTOCOL.md, broken on purpose. If the simulation cannot tell, it proves nothing about that rule.
-
-`NOT_SIMULATED` says why a rule has no mutation here, and which test stands for it instead.
-"""
+"""The protocol's rules, and our own rule 19, broken on purpose. What the simulation cannot tell it does not prove."""
 
 from __future__ import annotations
 
@@ -13,6 +10,7 @@ from unittest.mock import patch
 from ray_durable.actors import membership
 from ray_durable.checkpoint import fencing, footer
 from ray_durable.checkpoint.janitor import Janitor
+from ray_durable.checkpoint.log import Log
 from ray_durable.checkpoint.moving import Mover
 from ray_durable.checkpoint.reading import LogReader
 from ray_durable.checkpoint.record import Kind
@@ -25,6 +23,8 @@ from tests.simulation.hoard import hoard
 from tests.simulation.leaders import simulate_leaders
 from tests.simulation.lease import lease
 from tests.simulation.objects import WorldObjects
+from tests.simulation.overtaken import overtaken
+from tests.simulation.rivals import rivals
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,8 @@ class Mutation:
     patches: tuple[Callable, ...] = ()
     habit: str = ""
     world: Callable = duel
-    """Where it is looked for: a log alone, one with large buffers, a whole cluster, the real leader, a silent host."""
+    """Where it is looked for: a log alone, one with large buffers, a whole cluster, the real leader, a silent host, two
+    clusters, two terms."""
 
     first: int = 0
     """The seed to begin with: those below are known not to notice it."""
@@ -47,7 +48,7 @@ class Mutation:
             for each in self.patches:
                 stack.enter_context(each())
             if self.habit:
-                simulate(seed, frozenset({self.habit}))
+                (succession if self.world is succession else simulate)(seed, frozenset({self.habit}))
             else:
                 self.world(seed)
 
@@ -203,6 +204,18 @@ def pickle_as_it_is(ref):
     return WorldObjects.find, (ref.key,)
 
 
+def prove_nothing_of_terms(self, timeout_s=0.0):
+    if not self.writer.startswith("controller-"):
+        honest_prove(self)
+
+
+honest_prove = Log.prove
+
+
+def let_forget_at_once(self, record, id, epoch):
+    record.released[id] = epoch
+
+
 MUTATIONS = [
     Mutation("1", "a sealer takes the highest number", (swapped("sealing.first_free", highest_number),)),
     Mutation("1", "commits are released out of order", (swapped("commit.Progress.finish", release_out_of_order),)),
@@ -320,9 +333,28 @@ MUTATIONS = [
         (swapped("ray_durable.actors.refs.reduce_ref", pickle_as_it_is),),
         world=simulate_leaders,
     ),
+    Mutation(
+        "18",
+        "a second cluster does not look whether the first one lives",
+        (swapped("ray_durable.actors.terms.read_counter", lambda store, number: b"same"),),
+        world=rivals,
+    ),
+    Mutation(
+        "18",
+        "a cluster that was replaced goes on",
+        (swapped("tests.simulation.rivals.is_replaced", lambda store, number: False),),
+        world=rivals,
+    ),
+    Mutation(
+        "19",
+        "a term that was replaced plans for a host",
+        (swapped("log.Log.prove", prove_nothing_of_terms),),
+        world=overtaken,
+    ),
+    Mutation(
+        "19",
+        "a term that was replaced lets a host forget",
+        (swapped("ray_durable.actors.leader.Leader.let_forget", let_forget_at_once),),
+        world=overtaken,
+    ),
 ]
-
-NOT_SIMULATED = {
-    "18": "Two clusters on one prefix: test_clusters.py.",
-    "19": "One term that was replaced, at each of the moments that count: tests/actors/test_rules.py.",
-}

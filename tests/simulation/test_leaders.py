@@ -9,6 +9,7 @@ import pytest
 from ray_durable.actors.host import Host
 from ray_durable.actors.leader import Leader
 from tests.simulation.leaders import simulate_leaders
+from tests.simulation.overtaken import overtaken
 
 SEEDS = 30
 SEEDS_PER_MUTATION = 60
@@ -24,6 +25,12 @@ def test_what_was_admitted_ends_once_whatever_befalls_hosts_and_leaders(request)
         except Exception as error:
             raise AssertionError(f"see it with: pytest tests/simulation/test_leaders.py --seed {seed}") from error
     assert one is not None or {"taken for dead", "usurped", "died young", "emptied a log", "compacted"} <= met
+
+
+def test_a_term_that_was_replaced_does_nothing_that_the_later_one_cannot_know(request):
+    one = request.config.getoption("--seed", None)
+    for seed in range(100) if one is None else [one]:
+        overtaken(seed)
 
 
 async def leave_debts(self, entry):

@@ -1,12 +1,8 @@
 """The simulation notices each rule that is broken on purpose."""
 
-import re
-from pathlib import Path
-
 import pytest
 
-from tests.simulation import mutations
-from tests.simulation.mutations import MUTATIONS, NOT_SIMULATED
+from tests.simulation.mutations import MUTATIONS
 
 SEEDS_PER_MUTATION = 1500
 
@@ -24,9 +20,5 @@ def test_a_broken_rule_is_noticed(mutation, request):
     pytest.fail(f"no seed of {SEEDS_PER_MUTATION} has noticed that {mutation}")
 
 
-def test_every_rule_of_the_protocol_is_broken_or_accounted_for():
-    broken = {mutation.rule for mutation in MUTATIONS}
-    assert {str(number) for number in range(1, 20)} == broken | set(NOT_SIMULATED)
-    assert broken & set(NOT_SIMULATED) == set()
-    named = Path(mutations.__file__).read_text()
-    assert re.search(r"test_clusters\.py", named)
+def test_every_rule_of_the_protocol_is_broken_somehow():
+    assert {mutation.rule for mutation in MUTATIONS} == {str(number) for number in range(1, 20)}
