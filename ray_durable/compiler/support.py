@@ -67,6 +67,15 @@ def forward(saved: Saved | None) -> None:
         error.__traceback__ = traceback
 
 
+def catches(error: BaseException, kind: Any) -> bool:
+    """Whether `except kind` takes an exception."""
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    for each in kinds:
+        if not (isinstance(each, type) and issubclass(each, BaseException)):
+            raise TypeError("catching classes that do not inherit from BaseException is not allowed")
+    return any(base is each for base in type(error).__mro__ for each in kinds)
+
+
 def forward_iterator(iterator: Any) -> Generator[Any, Any, Any]:
     """`yield from iterator` for a resumed frame: the first step only starts it, and takes nothing."""
     item: Any = None
@@ -239,6 +248,7 @@ HELPERS: dict[str, Callable[..., Any] | Any] = {
     "back": back,
     "back_edge": back_edge,
     "back_edge_async": back_edge_async,
+    "catches": catches,
     "delegate": delegate,
     "enter_async": enter_async,
     "exception": sys.exception,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import linecache
 import pickle
+import re
 import subprocess
 import sys
 import textwrap
@@ -170,7 +171,7 @@ def test_unpicklable_values_in_cycles_are_found():
 def defined(text, filename, name):
     linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
     namespace = {}
-    exec(compile(text, filename, "exec"), namespace)
+    exec(compile(text, filename, "exec", dont_inherit=True), namespace)
     return namespace[name]
 
 
@@ -180,3 +181,17 @@ def test_more_blocks_within_blocks_than_cpython_takes_are_refused_at_once():
     for _ in range(2):
         with pytest.raises(UnsupportedSyntaxError, match=r"<deep>:\d+: .*nested blocks.* Instead: move an inner loop"):
             durable(plain)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("def inner(x: (yield)): pass", "<place>:2: in outer(): an annotation cannot suspend. Instead: assign it"),
+        ("def inner() -> (yield): pass", "<place>:2: in outer(): an annotation cannot suspend. Instead: assign it"),
+        ("try: pass\n    except* (yield): pass", "<place>:3: in outer(): the type of an except* cannot suspend."),
+    ],
+)
+def test_yield_points_where_no_resume_leads_to_are_refused(text, message):
+    plain = defined(f"def outer():\n    {text}\n", "<place>", "outer")
+    with pytest.raises(UnsupportedSyntaxError, match=re.escape(message)):
+        durable(plain)

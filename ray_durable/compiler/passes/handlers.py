@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import ast
 
-from ray_durable.compiler.passes.build import assign, clear, constant, helper, load, located, try_
-from ray_durable.compiler.passes.yieldpoints import Context, any_suspends
+from ray_durable.compiler.passes.build import assign, call, clear, constant, helper, load, located, try_
+from ray_durable.compiler.passes.yieldpoints import Context, any_suspends, suspends
 
 
 def handlers(statement: ast.stmt, context: Context) -> list[ast.stmt] | None:
     """What takes the place of `statement`; None for it itself."""
     if not isinstance(statement, ast.Try | ast.TryStar) or getattr(statement, "prepared", False):
         return None
-    statement.prepared = True  # type: ignore[union-attr]
     star = isinstance(statement, ast.TryStar)
+    if not star and any(handler.type is not None and suspends(handler.type, context) for handler in statement.handlers):
+        return [choose_clause(statement, context)]
+    statement.prepared = True  # type: ignore[union-attr]
     for handler in statement.handlers:
         if any_suspends(handler.body, context) and not (star or handler.name in context.names.used):
             name_exception(handler, context)
@@ -30,6 +32,25 @@ def handlers(statement: ast.stmt, context: Context) -> list[ast.stmt] | None:
     ):
         return name_clauses(statement, context)
     return None
+
+
+def choose_clause(node: ast.Try | ast.TryStar, context: Context) -> ast.stmt:
+    # try: A                  =>    try: A
+    # except (yield): B             except BaseException as _exc1:
+    # except T as e: C                  if catches(_exc1, (yield)): B
+    #                                   elif catches(_exc1, T): e = _exc1; try: C finally: e = None; del e
+    #                                   else: raise
+    error = context.names.fresh("exc")
+    chain: list[ast.stmt] = [located(ast.Raise(), node)]
+    for handler in reversed(node.handlers):
+        body = handler.body if handler.name is None else bound(handler, error)
+        if handler.type is None:
+            chain = body
+            continue
+        test = located(call("catches", load(error), handler.type), handler.type)
+        chain = [located(ast.If(test, body, chain), handler)]
+    first = located(ast.ExceptHandler(helper("BaseException"), error, chain), node.handlers[0])
+    return located(try_(node.body, [first], node.orelse, node.finalbody), node)
 
 
 def name_clauses(node: ast.TryStar, context: Context) -> list[ast.stmt]:
@@ -78,18 +99,25 @@ def name_exception(handler: ast.ExceptHandler, context: Context) -> None:
     #                                e = _exc1
     #                                try: B
     #                                finally: e = None; del e
-    name, user = context.names.fresh("exc"), handler.name
-    handler.name = name
+    name = context.names.fresh("exc")
     if handler.type is None:
         handler.type = located(helper("BaseException"), handler)
-    if user is not None:
-        unbind: list[ast.stmt] = [
-            located(assign(user, constant(None)), handler),
-            located(ast.Delete([ast.Name(user, ast.Del())]), handler),
-        ]
-        attempt = located(try_(handler.body, [], [], unbind), handler.body[0])
-        attempt.prepared = True  # type: ignore[attr-defined]
-        handler.body = [located(assign(user, load(name)), handler), attempt]
+    if handler.name is not None:
+        handler.body = bound(handler, name)
+    handler.name = name
+
+
+def bound(handler: ast.ExceptHandler, error: str) -> list[ast.stmt]:
+    """The block of a handler whose exception is in `error`, with the user's name for it."""
+    user = handler.name
+    assert user is not None
+    unbind: list[ast.stmt] = [
+        located(assign(user, constant(None)), handler),
+        located(ast.Delete([ast.Name(user, ast.Del())]), handler),
+    ]
+    attempt = located(try_(handler.body, [], [], unbind), handler.body[0])
+    attempt.prepared = True  # type: ignore[attr-defined]
+    return [located(assign(user, load(error)), handler), attempt]
 
 
 def name_outcome(node: ast.Try | ast.TryStar, context: Context) -> ast.Try:

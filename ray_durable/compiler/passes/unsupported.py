@@ -6,7 +6,9 @@ Goal    every construct that later passes meet is one that they know, on this Py
 from __future__ import annotations
 
 import ast
+from collections.abc import Sequence
 
+from ray_durable.compiler.passes.scopes import annotation_parts
 from ray_durable.compiler.passes.walking import children
 from ray_durable.compiler.unit import Source
 from ray_durable.errors import UnsupportedSyntaxError
@@ -31,6 +33,21 @@ def refuse_unknown(definition: ast.AST, source: Source) -> None:
                 node, f"{type(node).__name__} is not known to this version of ray_durable", "write it without", source
             )
         stack.extend(children(node))
+        if isinstance(node, ast.TryStar):
+            refuse_yields([each.type for each in node.handlers if each.type], "the type of an except*", "try", source)
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node is not definition:
+            refuse_yields(annotation_parts(node), "an annotation", "def", source)
+
+
+def refuse_yields(nodes: Sequence[ast.AST], where: str, before: str, source: Source) -> None:
+    """Raise the error if there is a yield point in one of these expressions, which are evaluated in this function."""
+    stack: list[ast.AST] = list(nodes)
+    while stack:
+        node = stack.pop()
+        if isinstance(node, ast.Yield | ast.YieldFrom | ast.Await):
+            refuse(node, f"{where} cannot suspend", f"assign it to a variable before the `{before}`", source)
+        if not isinstance(node, ast.Lambda):
+            stack.extend(children(node))
 
 
 def refuse(node: ast.AST, what: str, instead: str, source: Source) -> None:

@@ -290,3 +290,24 @@ def clause_that_raises_a_group_of_its_own(log):
         raise
     except* KeyError:
         log((yield 2))
+
+
+def clauses_that_suspend(log):
+    for raised in (KeyError("k"), ValueError("v"), OSError("o")):
+        try:
+            try:
+                log("body", (yield "body"))
+                raise raised
+            except log("first", (yield "first type")) and (KeyError, AttributeError) or KeyError:
+                log("key", sys.exception())
+                yield "key"
+            except ((yield "second type"), ValueError)[1] as error:
+                log("value", error, error.__context__, sys.exception())
+                yield error
+                raise
+            except (yield "not a type"):
+                log("never")
+            finally:
+                log("finally", (yield "finally"), "error" in locals())
+        except Exception as outer:
+            log("outer", outer, outer.__context__, (yield "outer"))
