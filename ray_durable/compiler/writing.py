@@ -174,6 +174,7 @@ class Writer:
         links: list[Any] = []
         obj, driven = outer, True
         form: Any = ""
+        wraps = self.wraps
         while (inner := delegated_by(obj)) is not None:
             kind = type(inner)
             if kind is type(obj) and kind is GeneratorType and inner.gi_code is not FORWARD:
@@ -194,7 +195,16 @@ class Writer:
             variables = native.f_locals
             if below.at not in variables or (below.resumed and variables[below.to]):
                 return self.shared(outer)
-            links += (form, self.reference(below, native.f_globals, variables), self.state(below, variables))
+            known, point = below.references[self.by_key], variables[below.at]
+            if known is None or known[0] is not native.f_globals or below.has_cells or below.loops[point]:
+                links += (form, self.reference(below, native.f_globals, variables), self.state(below, variables))
+            else:  # the usual frame, with fewer calls
+                state = below.take(point, variables)
+                if SNAPSHOTS:
+                    variables.clear()
+                if (wraps and not PLAIN.issuperset(map(type, state))) or (self.functions and below.makes_functions):
+                    state = self.wrapped(state)
+                links += (form, known[1], state)
             if self.met is not None:
                 self.met.append(inner)
             obj, form = inner, ""
