@@ -130,6 +130,7 @@ def test_verify_names_a_truncated_object(storage):
 def test_stats_of_a_damaged_storage_count_the_rest(storage):
     objects(storage)[-1].write_bytes(b"nonsense")
     found = run_json("store", "stats", "--storage", str(storage))
+    assert found["unreadable"] == 1
     assert sum(found["coroutines"].values()) == 20
 
 
@@ -222,6 +223,14 @@ def test_an_unfit_storage_is_refused_in_one_sentence(command, storage, says):
     error = run_json(*command, "--storage", storage, code=1)["error"]
     assert says in error["message"]
     assert not Path("/no").exists()
+
+
+@pytest.mark.parametrize("name", ["stats", "verify", "compact"])
+def test_a_storage_is_named_by_its_url_alone(name, storage):
+    assert run_json("store", name, str(storage)).keys() == run_json("store", name, "--storage", str(storage)).keys()
+    assert run_json("store", name, f"file://{storage}")["storage"] == f"file://{storage}"
+    error = run_json("store", name, str(storage), "--storage", str(storage), code=1)["error"]
+    assert "Two storages" in error["message"]
 
 
 @pytest.mark.parametrize("command", [*(["store", name] for name in ("stats", "verify", "compact")), ["history", "x"]])

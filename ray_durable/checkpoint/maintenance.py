@@ -27,7 +27,7 @@ from ray_durable.checkpoint.names import (
 from ray_durable.checkpoint.reading import Reading, read_log
 from ray_durable.checkpoint.record import Kind
 from ray_durable.checkpoint.recovery import Recovered, Recovery, fold_reading
-from ray_durable.checkpoint.references import MARK, find_references
+from ray_durable.checkpoint.references import MARK, Reference, find_references
 from ray_durable.checkpoint.relocation import Relocations
 from ray_durable.checkpoint.retirement import MayGo, held_logs, may_retire, retire
 from ray_durable.checkpoint.salvage import salvage
@@ -147,22 +147,21 @@ def seal_of(reading: Reading) -> Iterator[Finding]:
 
 
 def chunks_of(store: Store, recovery: Recovery, keys: Keys) -> Iterator[Finding]:
-    """Every large buffer of every unfinished coroutine is read and compared with its digest."""
+    """Every large buffer of every unfinished coroutine is read, once, and compared with its digest."""
     chunks = Chunks(store, recovery.writer, keys=keys)
-    seen: set[bytes] = set()
+    needed: dict[bytes, tuple[Reference, dict[str, None]]] = {}
     for coroutine in recovery.coroutines.values():
         if coroutine.latest is None or coroutine.terminal is not None or MARK not in coroutine.latest.state:
             continue
         for reference in find_references(coroutine.latest.state):
-            if reference.digest in seen:
-                continue
-            seen.add(reference.digest)
-            try:
-                chunks.load(reference.pack())
-            except NotFoundError as error:
-                yield Finding("missing", error.name, "a state refers to it", -1, (coroutine.id,))
-            except DamagedError as error:
-                yield Finding("damaged", error.name, error.reason, error.offset, (coroutine.id,))
+            needed.setdefault(reference.digest, (reference, {}))[1][coroutine.id] = None
+    for reference, coroutines in needed.values():
+        try:
+            chunks.load(reference.pack())
+        except NotFoundError as error:
+            yield Finding("missing", error.name, "a state refers to it", -1, tuple(coroutines))
+        except DamagedError as error:
+            yield Finding("damaged", error.name, error.reason, error.offset, tuple(coroutines))
 
 
 def unneeded(store: Store, reading: Reading, recovery: Recovery, listed: list[Listed]) -> Iterator[Finding]:
@@ -180,7 +179,7 @@ def unneeded(store: Store, reading: Reading, recovery: Recovery, listed: list[Li
         elif leaf.startswith("parts/"):
             if each.name not in parts:
                 yield Finding("orphan", each.name, "no base names it")
-        elif leaf.startswith("chunks/"):
+        elif leaf.startswith("chunks/") and leaf[7:].isdecimal():
             if recovery.fenced and int(leaf[7:]) not in packs:
                 yield Finding("orphan", each.name, "no state refers to it")
         elif not leaf.startswith("plan-"):

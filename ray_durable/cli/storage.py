@@ -36,6 +36,11 @@ StorageOption = Annotated[
 ]
 
 
+StorageArgument = Annotated[
+    str | None, typer.Argument(metavar="[URL]", show_default=False, help="The same as --storage, in short.")
+]
+
+
 @dataclass(frozen=True, slots=True)
 class Kept:
     """What the storage says of one coroutine, all logs taken together."""
@@ -50,14 +55,16 @@ class Kept:
 
 
 @command
-def stats(storage: StorageOption = None) -> Answer:
+def stats(url: StorageArgument = None, storage: StorageOption = None) -> Answer:
     """Show what a storage holds: logs, bytes, coroutines by state, and the keys that its objects need."""
     from ray_durable.checkpoint import maintenance
 
-    store, keys = existing(storage)
+    store, keys = existing(one_of(url, storage))
     listed = objects(store)
     logs = maintenance.stats(store, keys)
-    states = dict(sorted(Counter(each.state for each in survey(dict(recovered(store, keys)))).items()))
+    recoveries = dict(recovered(store, keys))
+    states = dict(sorted(Counter(each.state for each in survey(recoveries)).items()))
+    unreadable = sum(len(each.damage) for each in recoveries.values())
     used: Counter[str] = sum((Counter(log.keys) for log in logs), Counter())
     used.pop("", None)
     plain: dict[str, Any] = {
@@ -65,6 +72,7 @@ def stats(storage: StorageOption = None) -> Answer:
         "objects": len(listed),
         "bytes": sum(each.size for each in listed),
         "coroutines": states,
+        "unreadable": unreadable,
         "logs": [asdict(log) for log in logs],
         "keys": dict(used),
     }
@@ -75,6 +83,7 @@ def stats(storage: StorageOption = None) -> Answer:
                 "storage": store.url,
                 "objects": f"{len(listed):,} ({bytes_text(plain['bytes'])})",
                 "coroutines": ", ".join(f"{count:,} {state}" for state, count in states.items()) or "none",
+                "unreadable": f"{unreadable:,} objects: `ray-durable store verify` says why" if unreadable else None,
                 "keys": ", ".join(f"{key}: {count:,} objects" for key, count in used.items()) or None,
             }
         ),
@@ -97,11 +106,11 @@ def stats(storage: StorageOption = None) -> Answer:
 
 
 @command
-def verify(storage: StorageOption = None) -> Answer:
+def verify(url: StorageArgument = None, storage: StorageOption = None) -> Answer:
     """Check every object: digests, signatures, seals, chunks. Exit status 1 if something is damaged or missing."""
     from ray_durable.checkpoint import maintenance
 
-    store, keys = existing(storage)
+    store, keys = existing(one_of(url, storage))
     found = maintenance.verify(store, keys)
     plain = {"sound": found.sound, "storage": store.url, **asdict(found)}
     verdict = "sound" if found.sound else "NOT SOUND"
@@ -120,11 +129,11 @@ def verify(storage: StorageOption = None) -> Answer:
 
 
 @command
-def compact(storage: StorageOption = None) -> Answer:
+def compact(url: StorageArgument = None, storage: StorageOption = None) -> Answer:
     """Empty sealed logs of which nothing is needed any more, and delete old orphans. Safe beside a running cluster."""
     from ray_durable.checkpoint import maintenance
 
-    store, keys = existing(storage)
+    store, keys = existing(one_of(url, storage))
     before = sum(each.size for each in objects(store))
     found = maintenance.compact(store, keys=keys)
     freed = before - sum(each.size for each in objects(store))
@@ -138,13 +147,14 @@ def compact(storage: StorageOption = None) -> Answer:
 
 @command
 def clear(
+    url: StorageArgument = None,
     storage: StorageOption = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be deleted.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Also while a cluster works on it.")] = False,
 ) -> Answer:
     """Delete all that ray_durable keeps in a storage: unfinished coroutines and results are lost."""
-    store, _ = opened(storage)
+    store, _ = opened(one_of(url, storage))
     listed = objects(store)
     size = sum(each.size for each in listed)
     told = f"{len(listed):,} objects ({bytes_text(size)}) in {store.url}"
@@ -166,6 +176,12 @@ app.command()(stats)
 app.command()(verify)
 app.command()(compact)
 app.command()(clear)
+
+
+def one_of(url: str | None, storage: str | None) -> str | None:
+    if url is not None and storage is not None:
+        raise CommandFailed(f"Two storages are named: {url} and {storage}.", "Name one.")
+    return storage if url is None else url
 
 
 def opened(storage: str | None) -> tuple[Store, Keys]:

@@ -83,6 +83,18 @@ def test_a_lost_chunk_is_named_with_its_coroutine():
     assert (finding.kind, finding.name, finding.coroutines) == ("missing", name, ("a",))
 
 
+def test_a_lost_chunk_is_named_with_all_coroutines_that_need_it():
+    log = open_log(MemoryStore(), "w")
+    body = random.Random(1).randbytes(200_000)
+    for id in "abc":
+        log.append(id, 1, 1, C, dumps(body, log.chunks))
+    log.close()
+    (name,) = [each for each in log.store.objects if "/chunks/" in each]
+    log.store.delete(name)
+    (finding,) = verify(log.store).findings
+    assert (finding.kind, finding.name, finding.coroutines) == ("missing", name, ("a", "b", "c"))
+
+
 def test_a_lost_segment_under_a_seal_is_found():
     store = a_store()
     flipped = segment_name("old", 0)
@@ -95,16 +107,18 @@ def test_what_nothing_refers_to_is_found_and_cleaned_up():
     store.create("logs/old/parts/0123", b"left by a crash")
     store.create("logs/old/0000000000000007", store.objects[segment_name("old", 0)])
     store.create("logs/old/notes.txt", b"a user's")
+    store.create("logs/old/chunks/notes.txt", b"a user's")
     kinds = {finding.name: finding.kind for finding in verify(store).findings}
     assert kinds == {
         "logs/old/parts/0123": "orphan",
         "logs/old/0000000000000007": "void",
         "logs/old/notes.txt": "orphan",
+        "logs/old/chunks/notes.txt": "orphan",
     }
     assert verify(store).sound
     done = compact(store, orphan_age_s=0)
     assert done.orphans == ["logs/old/parts/0123"]
-    assert "logs/old/notes.txt" in store.objects
+    assert {"logs/old/notes.txt", "logs/old/chunks/notes.txt"} <= set(store.objects)
     assert compact(store, orphan_age_s=3600).orphans == []
 
 

@@ -155,17 +155,19 @@ class Host:
         if transfer.to != self.incarnation and "adopt anything" not in self.rules:
             self.world.note("plan for another refused")
             return
-        known = self.coroutines.get(transfer.header.id)
-        if known is not None and known.epoch >= transfer.epoch:
+        if self.has(transfer):
             return
-        coroutine = self.coroutines[transfer.header.id] = Coroutine(transfer)
+        coroutine = Coroutine(transfer)
         for number, payload in transfer.events:
             coroutine.apply(number, payload, self.rules)
         reference = coroutine.state["blob"]
         if reference is not None and self.load(reference) not in (None, coroutine.state["print"]):
             self.cluster.checker.broken("a large buffer is not what it was", coroutine.id)
-        if self.stopped or self.coroutines.get(coroutine.id) is not coroutine:
+        if self.stopped or self.has(transfer):
             return
+        self.coroutines[coroutine.id] = (
+            coroutine  # not before: no message may be durable here that was before `adopted`
+        )
         if reference is not None and Reference.unpack(reference).writer != self.incarnation:
             owner = Reference.unpack(reference).writer
             self.append(coroutine, transfer.seq, Kind.HOLDS, owner.encode())
@@ -179,6 +181,10 @@ class Host:
         )
         if "run before adopted" in self.rules:
             self.begin(coroutine, transfer)
+
+    def has(self, transfer):
+        known = self.coroutines.get(transfer.header.id)
+        return known is not None and known.epoch >= transfer.epoch
 
     def load(self, reference):
         while not self.stopped:
