@@ -166,6 +166,7 @@ class Controller:
     async def resume(self, rebuilt: Rebuilt) -> None:
         """Meet the hosts that live, take over those that do not, and finish what earlier terms began."""
         self.metrics.rebuilds.add(1)
+        await self.leader.prove()  # rule 19: what was read may hold plans of a later term, and lack what they rest on
         self.leader.sealed_before([*rebuilt.sealed, *map(controller_writer, range(1, self.leader.term))])
         for writer in sorted(rebuilt.sealed & self.fleet.hosts.keys()):  # idle, it would not notice by itself
             self.fleet.kill(self.fleet.hosts.pop(writer))

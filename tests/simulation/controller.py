@@ -91,6 +91,8 @@ class Controller:
             retry_for_s=15,
         )
         self.log.advanced = Advanced(self.world)
+        if not self.prove("rebuild without proof"):
+            return
         for writer in sorted(rebuilt.unsealed):
             if writer not in self.cluster.hosts:
                 self.process.spawn(self.take_over, writer)
