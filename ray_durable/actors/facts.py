@@ -39,17 +39,18 @@ def finished_in(recovery: Recovery) -> Iterator[Finished]:
     for id, found in recovery.coroutines.items():
         ending = found.terminal
         if ending is not None and ending.kind in BY_KIND:
-            transfer = transfer_from(found)  # what streamed before it came here came with it
-            emitted = Consumed.unpack(ending.consumed).emitted
-            items = () if transfer is None else tuple(item for item in transfer.items if item[0] < emitted)
+            marks = Consumed.unpack(ending.consumed)
+            origin = found.adopted or found.admitted
+            carried = () if origin is None else Transfer.decode(bytes(origin.state)).items  # streamed before it came
+            unread = joined(carried, found.items, above=marks.read - 1)
+            items = tuple(item for item in unread if item[0] < marks.emitted)
             text = bytes(ending.consumed[MARKS.size :]).decode()
-            yield Finished(
-                id, ending.epoch, BY_KIND[ending.kind], bytes(ending.state), text, emitted, items, ending.time_ms / 1000
-            )
+            payload, ended = bytes(ending.state), ending.time_ms / 1000
+            yield Finished(id, ending.epoch, BY_KIND[ending.kind], payload, text, marks.emitted, items, ended)
 
 
 def transfer_from(found: Recovered) -> Transfer | None:
-    """What one log knows of a coroutine, ready to be handed on; None when it holds no state of it."""
+    """What one log knows of a coroutine, ready to be handed on; None when it holds no state that could go on."""
     latest = found.latest
     if latest is None:
         return None
@@ -57,7 +58,9 @@ def transfer_from(found: Recovered) -> Transfer | None:
         transfer = Transfer.decode(bytes(latest.state))
     else:
         origin = found.adopted or found.admitted
-        assert origin is not None, f"{found.id}: a checkpoint without the record that brought it here"
+        if origin is None:
+            # It has ended: compaction, which goes by partitions, lets go of the adoption before the last checkpoints.
+            return None
         consumed = Consumed.unpack(latest.consumed)
         transfer = replace(
             Transfer.decode(bytes(origin.state)),

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from zlib import crc32
 
-from ray_durable.checkpoint.record import TERMINAL, Kind
+from ray_durable.checkpoint.record import TERMINAL, Consumed, Kind
 from ray_durable.checkpoint.recovery import Fold, Found
 from ray_durable.checkpoint.references import find_references
 
@@ -148,7 +148,8 @@ def survivors(fold: Fold, id: str, policy: Policy, now_ms: int, over: set[str], 
     if end is not None:
         if id in over:
             return Keeping([], archive=end)
-        return Keeping([*history, end, *fold.unconsumed(id, Kind.ITEM), *some(newest[Kind.ADMITTED].get(id))])
+        kept = [*history, end, *fold.unconsumed(id, Kind.ITEM), *some(newest[Kind.ADMITTED].get(id))]
+        return Keeping(kept + some(newest[Kind.ADOPTED].get(id)) if has_unread_elsewhere(fold, id, end) else kept)
     if is_released(newest, id, released):
         moved = newest[Kind.MOVED].get(id)
         if released[id] >= OVER:
@@ -164,6 +165,14 @@ def survivors(fold: Fold, id: str, policy: Policy, now_ms: int, over: set[str], 
         *fold.unconsumed(id, Kind.ITEM),
     ]
     return Keeping(list({(each[2].name, each[3]): each for each in kept}.values()))
+
+
+def has_unread_elsewhere(fold: Fold, id: str, end: Found) -> bool:
+    """Whether the reader may still want items of an ended coroutine that are not records here: its adoption has brought
+    them along."""
+    marks = Consumed.unpack(end[2].consumed[end[3]])
+    logged = fold.numbered[Kind.ITEM].get(id, {})
+    return any(index not in logged for index in range(max(marks.read, fold.consumed.get(id, (0, 0))[1]), marks.emitted))
 
 
 def is_released(newest: Mapping[int, Mapping[str, Found]], id: str, released: Mapping[str, int]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 
 from hypothesis import given
@@ -10,10 +11,14 @@ from hypothesis import strategies as st
 from ray_durable.actors.facts import facts_in, finished_in, newest_transfer, transfer_from
 from ray_durable.actors.ownership import Fact
 from ray_durable.actors.transfer import Demands, Header, Marks, Transfer
+from ray_durable.checkpoint.compaction import Policy
+from ray_durable.checkpoint.janitor import Janitor
 from ray_durable.checkpoint.log import open_log
 from ray_durable.checkpoint.record import Kind
 from ray_durable.checkpoint.recovery import recover
 from ray_durable.checkpoint.stores import open_store
+from ray_durable.checkpoint.stores.memory import MemoryStore
+from ray_durable.errors import LogStoppedError, StoreError
 
 HEADER = Header("c", "jobs.work", name="n", demands=Demands(num_cpus=1, label_selector={"zone": "!us"}))
 numbered = st.lists(st.tuples(st.integers(0, 2**40), st.binary(max_size=20)), max_size=4).map(tuple)
@@ -98,3 +103,54 @@ def test_facts_and_outcomes_are_read_off_a_log(tmp_path):
         Fact("d", "terminal", 1),
     }
     assert [(f.coroutine, f.ending, f.payload) for f in finished_in(found)] == [("d", "completed", b"result")]
+
+
+class Stops(MemoryStore):
+    """Fails for good at the object that is made `after` others."""
+
+    after = 1 << 30
+
+    def create(self, name, data):
+        self.after -= 1
+        if self.after < 0:
+            raise StoreError("create", name, "the process is gone")
+        super().create(name, data)
+
+
+def compacted_until(after):
+    """A log of coroutines that ended since its last compaction, whose next one ends `after` so many objects."""
+    store = Stops("memory://w")
+    log = open_log(store, "host-1", retry_for_s=0.0)
+    janitor = Janitor(log, Policy(retention_s=None))
+    streamed = Transfer(HEADER, "call", b"call", 1, 0, "host-1", Marks(emitted=2, read=1), (), ((1, b"came along"),))
+    for id in "abcdefgh":
+        log.append(id, 1, 0, Kind.ADOPTED, streamed.encode())
+    log.flush()
+    janitor.compact()
+    for id in "abcdefgh":
+        log.append(id, 1, 1, Kind.CHECKPOINT, b"frames", consumed=Marks(0, 2, 1).pack())
+        log.append(id, 1, 2, Kind.ITEM, b"made here")
+        log.append(id, 1, 2, Kind.COMPLETED, b"result", consumed=Marks(0, 3, 1).pack())
+    log.flush()
+    store.after = after
+    with contextlib.suppress(StoreError, LogStoppedError):
+        janitor.compact()
+    stopped = store.after < 0
+    store.after = 1 << 30
+    log.own_executor.shutdown()
+    return stopped, recover(store, "host-1")
+
+
+def test_a_compaction_that_is_cut_short_takes_nothing_from_those_that_have_ended(monkeypatch):
+    monkeypatch.setattr("ray_durable.checkpoint.compaction.PARTITION_BYTES", 64)
+    for after in range(100):
+        stopped, recovery = compacted_until(after)
+        finished = list(finished_in(recovery))
+        assert len(finished) == 8
+        for each in finished:
+            assert each.payload == b"result"
+            assert each.items == ((1, b"came along"), (2, b"made here"))
+            newest_transfer(each.coroutine, {"host-1": recovery})
+        if not stopped:
+            break
+    assert after > 8  # each partition has parts and a base of its own

@@ -43,8 +43,15 @@ class OneByOne:
     map = staticmethod(map)
 
 
+@contextlib.contextmanager
 def eagerly_small():
-    return patch("ray_durable.actors.housekeeping.Janitor", Eager)
+    """Logs are compacted all the time, and by partitions though they are small: a store that fails leaves them half
+    done."""
+    with (
+        patch("ray_durable.actors.housekeeping.Janitor", Eager),
+        patch("ray_durable.checkpoint.compaction.PARTITION_BYTES", 2_000),
+    ):
+        yield
 
 
 class Eager(Janitor):
