@@ -11,7 +11,7 @@ from ray_durable.actors.transfer import Marks, Transfer
 from ray_durable.checkpoint.record import MARKS, Consumed, Kind, Record
 from ray_durable.checkpoint.recovery import Recovered, Recovery
 
-__all__ = ["facts_in", "finished_in", "newest_transfer", "transfer_from"]
+__all__ = ["facts_in", "finished_in", "newest_transfer", "state_to_follow", "transfer_from"]
 
 BY_KIND = {kind: ending for ending, kind in ENDINGS.items()}
 
@@ -75,6 +75,15 @@ def transfer_from(found: Recovered) -> Transfer | None:
         events=joined(transfer.events, found.events, above=transfer.marks.events),
         items=joined(transfer.items, found.items, above=transfer.marks.read - 1),
     )
+
+
+def state_to_follow(found: Recovered | None, epoch: int, known: Transfer | None) -> Transfer | None:
+    """The state that goes where a sealed log's plan says: what the log holds, if the coroutine was adopted there at the
+    map's `epoch` or later. Else what is `known`: an earlier stay there has left what is out of date, though its place
+    may be the same."""
+    logged = None if found is None else transfer_from(found)
+    here = found is not None and found.adopted is not None and found.adopted.epoch >= epoch
+    return logged if here or known is None else known
 
 
 def joined(carried: Iterable[tuple[int, bytes]], logged: Iterable[Record], above: int) -> tuple[tuple[int, bytes], ...]:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ray_durable.actors import cluster
-from ray_durable.actors.facts import facts_in, finished_in, transfer_from
+from ray_durable.actors.facts import facts_in, finished_in, state_to_follow, transfer_from
 from ray_durable.actors.fleet import HostRecord
 from ray_durable.actors.ledger import Entry
 from ray_durable.actors.ownership import Plan, decode_plans, encode_plans, live_in, plan_takeover, still_owed
@@ -142,18 +142,15 @@ def follow(leader: Leader, id: str, plan: Plan, recovery: Recovery, reason: str)
     """Make one plan of a seal the map's."""
     entry = leader.ledger.entries.get(id)
     found = recovery.coroutines.get(id)
-    transfer = None if found is None else transfer_from(found)
     if entry is None:
-        if transfer is None:
+        header = header_of(leader, id, recovery)
+        if header is None:
             return
-        entry = Entry(transfer.header)
+        entry = Entry(header)
         leader.ledger.add(entry)
     if entry.finished is not None or plan.epoch <= entry.epoch:
         return
-    here = found is not None and found.adopted is not None and found.adopted.epoch >= entry.epoch
-    state = transfer if here else entry.transfer  # what an earlier stay there has left is out of date
-    if state is None:
-        state = transfer
+    state = state_to_follow(found, entry.epoch, entry.transfer)
     assert state is not None, f"{id}: a plan without a state"
     entry.reason = reason
     leader.ledger.assign(entry, plan.epoch, plan.to, state)

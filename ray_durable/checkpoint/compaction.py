@@ -118,8 +118,7 @@ def ended(fold: Fold, id: str) -> Found | None:
 
 def expired(fold: Fold, policy: Policy, now_ms: int, partitions: int = 1) -> set[str]:
     """The finished coroutines whose retention is over, by age or by count; `fold` may be one of several partitions,
-    which
-    share the count."""
+    which share the count."""
     finished: list[tuple[int, str]] = []
     for kind in TERMINAL - {Kind.TOMBSTONE}:
         for id, found in fold.newest[kind].items():

@@ -150,9 +150,6 @@ class Start:
     def __init__(self, code: types.CodeType, renewed: Callable[[Any], Any], let_go: Callable[[Any], None]) -> None:
         self.code, self.renewed, self.let_go = code, renewed, let_go
         self.awaitable: types.CodeType | None = None  # the code as `types.coroutine` leaves it
-        self.stands_in = (
-            False  # whether the code was copied to be known by its identity, which a restored frame's is not
-        )
 
     def begin(self, cells: Any, /, *args: Any, **kwargs: Any) -> Driven:
         return untraced(self.driven, GET_FRAME(1), cells, *args, **kwargs)  # type: ignore[no-any-return]

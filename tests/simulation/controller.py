@@ -5,7 +5,7 @@ Its shell is a simple one (Ray's is in `actors`); what it decides by is what Ray
 
 from __future__ import annotations
 
-from ray_durable.actors.facts import facts_in, finished_in, transfer_from
+from ray_durable.actors.facts import facts_in, finished_in, state_to_follow
 from ray_durable.actors.ledger import Entry
 from ray_durable.actors.outcomes import Finished
 from ray_durable.actors.ownership import (
@@ -315,11 +315,7 @@ class Controller:
         entry = self.ledger.entries.get(id)
         if entry is None or entry.finished is not None or entry.epoch >= planned.epoch:
             return
-        found = recovery.coroutines.get(id)
-        transfer = entry.transfer
-        if found is not None and (logged := transfer_from(found)) is not None:
-            if transfer is None or (logged.epoch, logged.seq) >= (transfer.epoch, transfer.seq):
-                transfer = logged
+        transfer = state_to_follow(recovery.coroutines.get(id), entry.epoch, entry.transfer)
         if id in self.planned and self.planned[id].epoch > planned.epoch:
             planned = self.planned[id]  # seals may be gone through in any order
         self.planned[id] = planned
