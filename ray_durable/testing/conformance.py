@@ -17,119 +17,18 @@ Prints a table, or with `--markdown` one for documentation; ends with status 1 i
 from __future__ import annotations
 
 import argparse
-import importlib.util
-import json
-import os
-import subprocess
+import signal
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
+
+from ray_durable.testing.runs import Run, run
+from ray_durable.testing.suites import Target, target_of
 
 SHOWN_MAX = 20  # regressions named per module
-AGAIN_MAX = 20  # tests that are tried once more; more than that are no accident
-WORKER = "ray_durable.testing.conforming"
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """What to test: the module, its tests (a module name, or a path for pytest), and what is made durable."""
-
-    name: str
-    tests: str
-    runner: str  # "unittest" or "pytest"
-    prefixes: tuple[str, ...]
-    directory: str | None = None  # of tests that are not named by a prefix
-
-
-@dataclass(slots=True)
-class Run:
-    """How one run of the tests ended: each test's outcome, and counts of what was made durable."""
-
-    outcomes: dict[str, str] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=dict)
-    error: str = ""
-
-    def count(self, outcome: str) -> int:
-        return sum(found == outcome for found in self.outcomes.values())
-
-
-def target_of(name: str, tests: str | None) -> Target:
-    """Where the tests of a module are.
-
-    Raises: LookupError when there are none to be found."""
-    if tests is not None:
-        return Target(name, tests, "pytest", (name,), str(Path(tests) if Path(tests).is_dir() else Path(tests).parent))
-    top = name.split(".")[0]
-    if top == "test":
-        return Target(name, name, "unittest", (name,))
-    stdlib = f"test.test_{name.replace('.', '_')}"
-    if top in sys.stdlib_module_names:
-        if is_found(stdlib):
-            return Target(name, stdlib, "unittest", (name, stdlib))
-        raise LookupError(f"{name}: this interpreter has no {stdlib}")
-    spec = importlib.util.find_spec(name)
-    if spec is None or spec.origin is None:
-        raise LookupError(f"{name}: it is not installed")
-    if "test" in name.rpartition(".")[2]:
-        return Target(name, name, "unittest", (top,))
-    package = Path(spec.origin).parent
-    if spec.submodule_search_locations and any(package.glob("**/test_*.py")):
-        return Target(name, str(package), "pytest", (name,))
-    for path in (package / "tests", package.parent / f"{name}_tests", package.parent / "tests"):
-        if any(path.glob("**/test_*.py")):
-            return Target(name, str(path), "pytest", (name,), str(path))
-    raise LookupError(f"{name}: it ships no tests; name them with --tests")
-
-
-def is_found(name: str) -> bool:
-    try:
-        return importlib.util.find_spec(name) is not None
-    except ModuleNotFoundError:
-        return False
-
-
-def run(target: Target, durable: bool, timeout_s: float, select: str | None = None, only: Sequence[str] = ()) -> Run:
-    """Run a target's tests, or `only` some, in a new process."""
-    with tempfile.TemporaryDirectory() as directory:
-        report = Path(directory) / "report.json"
-        plan = {
-            "tests": target.tests,
-            "runner": target.runner,
-            "prefixes": list(target.prefixes) if durable else [],
-            "directory": target.directory,
-            "report": str(report),
-            "select": select,
-            "only": list(only),
-        }
-        command = [sys.executable, "-X", "frozen_modules=off", "-m", WORKER, json.dumps(plan)]
-        environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0"}
-        done: subprocess.CompletedProcess[str] | None
-        try:
-            done = subprocess.run(
-                command, capture_output=True, text=True, timeout=timeout_s, env=environment, check=False
-            )
-            tail = "\n".join((done.stdout + done.stderr).splitlines()[-15:])
-        except subprocess.TimeoutExpired as late:
-            tail = f"not done after {late.timeout:.0f} s"
-            done = None
-        running = report.with_suffix(".running")
-        if running.exists() and (done is None or done.returncode):
-            ended = "" if done is None else f"; exit status {done.returncode}"
-            tail += f"\nthe last test begun was {running.read_text()}{ended}"
-        if not report.exists():
-            return Run(error=tail)
-        found = Run(error=tail)
-        for line in report.read_text().rpartition("\n")[0].splitlines():  # the last may be cut off
-            part: dict[str, Any] = json.loads(line)
-            found.outcomes |= part.get("outcomes", {})
-            found.counts = part.get("counts", found.counts)
-            found.error = "" if part.get("done") else tail
-    if not found.outcomes and not found.error:
-        found.error = f"no tests were run\n{tail}"
-    return found
+AGAIN_MAX = 50  # tests that are tried once more; more than that are no accident
+REASONS_SHOWN = 3  # why tests fail natively, if most of them do
+INTERRUPTED = 130  # the exit status of what the user ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,13 +74,13 @@ HEADS = (
 )  # fmt: skip
 
 
-def compare(target: Target, timeout_s: float, select: str | None = None) -> Comparison:
+def compare(target: Target, timeout_s: float, select: str | None = None, use: Sequence[str] = ()) -> Comparison:
     """Run the tests both ways, and those that differ once more."""
-    before, after = run(target, False, timeout_s, select), run(target, True, timeout_s, select)
+    before, after = (run(target, durable, timeout_s, select, use=use) for durable in (False, True))
     failed = [test for test in differing(before, after) if test in after.outcomes]
     if not 0 < len(failed) <= AGAIN_MAX:
         return Comparison(target, before, after)
-    return Comparison(target, before, after, run(target, True, timeout_s, only=failed))
+    return Comparison(target, before, after, run(target, True, timeout_s, only=failed, use=use))
 
 
 def markdown(rows: list[list[str]]) -> str:
@@ -196,51 +95,81 @@ def plain(rows: list[list[str]]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
+    options = parser().parse_args(arguments)
+    rows, failed = [], False
+    try:
+        for name in options.modules:
+            try:
+                target = target_of(name, options.tests)
+            except LookupError as missing:
+                print(missing, file=sys.stderr)
+                failed = True
+                continue
+            if options.leave_tests:
+                target = replace(target, prefixes=(name,), directory=None)
+            comparison = compare(target, options.timeout, options.select, options.use)
+            rows.append(comparison.row())
+            failed = failed or bool(comparison.regressions) or bool(comparison.after.error)
+            show(comparison, options.verbose)
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted; what follows is of the modules before it", file=sys.stderr)
+        return INTERRUPTED
+    finally:
+        if rows:
+            print(markdown(rows) if options.markdown else plain(rows))
+    return 1 if failed else 0
+
+
+def parser() -> argparse.ArgumentParser:
+    found = argparse.ArgumentParser(
         prog="python -m ray_durable.testing.conformance", description=__doc__.split("\n")[0]
     )
-    parser.add_argument("modules", nargs="+", metavar="MODULE")
-    parser.add_argument("--tests", help="a module's tests, where they are not found by themselves: a path for pytest")
-    parser.add_argument("--leave-tests", action="store_true", help="make only the module durable, not its tests")
-    parser.add_argument("--select", help="run only tests whose name contains this")
-    parser.add_argument("--timeout", type=float, default=1800.0, help="seconds for one run of a module's tests")
-    parser.add_argument("--markdown", action="store_true", help="print the table in Markdown")
-    parser.add_argument("--verbose", action="store_true", help="print why functions and suspensions were left out")
-    options = parser.parse_args(arguments)
-    rows, failed = [], False
-    for name in options.modules:
-        try:
-            target = target_of(name, options.tests)
-        except LookupError as missing:
-            print(missing, file=sys.stderr)
-            failed = True
-            continue
-        if options.leave_tests:
-            target = replace(target, prefixes=(name,), directory=None)
-        comparison = compare(target, options.timeout, options.select)
-        rows.append(comparison.row())
-        failed = failed or bool(comparison.regressions) or bool(comparison.after.error)
-        show(comparison, options.verbose)
-    print(markdown(rows) if options.markdown else plain(rows))
-    return 1 if failed else 0
+    found.add_argument("modules", nargs="+", metavar="MODULE")
+    found.add_argument(
+        "--tests",
+        help="the tests of the module, where they are not found by themselves: a path for pytest, or a module's name",
+    )
+    found.add_argument("--leave-tests", action="store_true", help="make only the module durable, not its tests")
+    found.add_argument("--select", help="run only tests whose name contains this (with pytest, its `-k`)")
+    found.add_argument(
+        "--use", action="append", default=[], metavar="RESOURCE", help="let CPython's tests use this: network, cpu, …"
+    )
+    found.add_argument("--timeout", type=float, default=1800.0, help="seconds for one run of a module's tests")
+    found.add_argument("--markdown", action="store_true", help="print the table in Markdown")
+    found.add_argument("--verbose", action="store_true", help="print why functions and suspensions were left out")
+    return found
 
 
 def show(comparison: Comparison, verbose: bool) -> None:
     """What went differently, on the error output."""
-    for name, each in (("plain", comparison.before), ("durable", comparison.after)):
+    name, before, after = comparison.target.name, comparison.before, comparison.after
+    for note in dict.fromkeys([*before.notes, *after.notes]):
+        tell(f"{name}: {note}")
+    for kind, each in (("plain", before), ("durable", after)):
         if each.error:
-            print(f"{comparison.target.name}, {name}: no result\n{each.error}", file=sys.stderr)
+            tell(f"{name}, {kind}: no result\n{each.error}")
+    if before.count("failed") > before.count("passed"):
+        tell(
+            f"{name}: most tests fail without durable functions, too: is a package missing, or another version of one?"
+        )
+        tell(*(f"{name}: {test}: {why}" for test, why in list(before.reasons.items())[:REASONS_SHOWN]))
     regressions = comparison.regressions
     for test in regressions[:SHOWN_MAX]:
-        print(f"{comparison.target.name}: only when durable: {test}", file=sys.stderr)
+        why = comparison.again.reasons.get(test) or after.reasons.get(test)
+        tell(f"{name}: only when durable: {test}" + (f": {why}" if why else ""))
     if len(regressions) > SHOWN_MAX:
-        print(f"{comparison.target.name}: … and {len(regressions) - SHOWN_MAX} more", file=sys.stderr)
+        tell(f"{name}: … and {len(regressions) - SHOWN_MAX} more")
     for test in comparison.mended:
-        print(f"{comparison.target.name}: passed when tried again: {test}", file=sys.stderr)
+        tell(f"{name}: passed when tried again: {test}")
     if verbose:
-        for reason, count in sorted(comparison.after.counts.items()):
-            print(f"{comparison.target.name}: {count:8} {reason}", file=sys.stderr)
+        tell(*(f"{name}: {count:8} {reason}" for reason, count in sorted(after.counts.items())))
+
+
+def tell(*lines: str) -> None:
+    for line in lines:
+        print(line, file=sys.stderr)
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that the tests are ended as well
     sys.exit(main())

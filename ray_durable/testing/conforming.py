@@ -15,6 +15,7 @@ import importlib.util
 import json
 import os
 import sys
+import traceback
 import types
 import unittest
 import warnings
@@ -23,6 +24,9 @@ from dataclasses import dataclass
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import Any
+
+from ray_durable.testing import reporting
+from ray_durable.testing.reporting import REASONS, begun, counts, ended, first_line, write
 
 DECORATOR = "__ray_durable_renewing__"
 
@@ -135,28 +139,30 @@ class Outcomes(unittest.TextTestResult):
         super().__init__(*args, **kwargs)
         self.outcomes: dict[str, str] = {}
 
-    def note(self, test: Any, outcome: str) -> None:
-        self.outcomes[str(test.id())] = outcome
+    def note(self, test: Any, outcome: str, err: Any = None) -> None:
+        self.outcomes[id_of(test)] = outcome
+        if err is not None:
+            REASONS[id_of(test)] = first_line(traceback.format_exception_only(err[0], err[1])[-1])
 
     def startTest(self, test: Any) -> None:
         super().startTest(test)
-        begun(str(test.id()))
+        begun(id_of(test))
 
     def stopTest(self, test: Any) -> None:
         super().stopTest(test)
-        ended(str(test.id()), self.outcomes)
+        ended(id_of(test), self.outcomes)
 
     def addSuccess(self, test: Any) -> None:
         super().addSuccess(test)
-        self.outcomes.setdefault(str(test.id()), "passed")
+        self.outcomes.setdefault(id_of(test), "passed")
 
     def addError(self, test: Any, err: Any) -> None:
         super().addError(test, err)
-        self.note(test, "failed")
+        self.note(test, "failed", err)
 
     def addFailure(self, test: Any, err: Any) -> None:
         super().addFailure(test, err)
-        self.note(test, "failed")
+        self.note(test, "failed", err)
 
     def addSkip(self, test: Any, reason: str) -> None:
         super().addSkip(test, reason)
@@ -173,95 +179,48 @@ class Outcomes(unittest.TextTestResult):
     def addSubTest(self, test: Any, subtest: Any, err: Any) -> None:
         super().addSubTest(test, subtest, err)
         if err is not None:
-            self.note(test, "failed")
+            self.note(test, "failed", err)
 
 
-REPORT: list[Path] = []
-COUNTED_EVERY = 50  # tests, after which the counts are written down as well
+def id_of(test: Any) -> str:
+    return str(type(test).id(test))  # of the class: a test may have an attribute of that name
 
 
-def begun(test: str) -> None:
-    REPORT[0].with_suffix(".running").write_text(test)
-
-
-def ended(test: str, outcomes: dict[str, str]) -> None:
-    """Write down how a test ended: the run may itself be ended for taking too long."""
-    with REPORT[0].open("a") as lines:
-        lines.write(json.dumps({"outcomes": {test: outcomes.get(test, "failed")}}) + "\n")
-        if len(outcomes) % COUNTED_EVERY == 0:
-            lines.write(json.dumps({"counts": counts()}) + "\n")
-
-
-def counts() -> dict[str, int]:
-    renewal = sys.modules.get("ray_durable.testing.renewal")
-    return dict(renewal.COUNTS) if renewal is not None else {}
-
-
-def by_unittest(name: str, select: str | None, only: Sequence[str] = ()) -> dict[str, str]:
+def by_unittest(plan: dict[str, Any]) -> dict[str, str]:
     """Run a module's tests, or `only` those with these ids.
 
-    CPython's own are run as `python -m test` runs them: without what needs much time or a network."""
+    CPython's own are run as `python -m test` runs them: without what needs a network or much time, unless told."""
+    name = plan["tests"]
     if name.split(".")[0] == "test":
-        importlib.import_module("test.support").use_resources = []  # type: ignore[attr-defined]
+        importlib.import_module("test.support").use_resources = plan["use"]  # type: ignore[attr-defined]
     loader: unittest.TestLoader = importlib.import_module("unittest").TestLoader()  # which may be another by now
-    if select:
-        loader.testNamePatterns = [f"*{select}*"]
-    suite = loader.loadTestsFromNames(only) if only else loader.loadTestsFromName(name)
+    if plan["select"]:
+        loader.testNamePatterns = [f"*{plan['select']}*"]
+    try:
+        suite = loader.loadTestsFromNames(plan["only"]) if plan["only"] else loader.loadTestsFromName(name)
+    except Exception as error:
+        if type(error).__name__ not in ("SkipTest", "ResourceDenied"):  # of a module that may be another by now, too
+            raise
+        write({"notes": [f"its tests do not run here: {error}"]})
+        return {name: "skipped"}
     runner = unittest.TextTestRunner(verbosity=0, resultclass=Outcomes)
     result = runner.run(suite)
     assert isinstance(result, Outcomes)
     return result.outcomes
 
 
-class Collector:
-    """A pytest plugin that notes every test's outcome."""
-
-    def __init__(self) -> None:
-        self.outcomes: dict[str, str] = {}
-
-    def pytest_runtest_logstart(self, nodeid: str) -> None:
-        begun(nodeid)
-
-    def pytest_runtest_logreport(self, report: Any) -> None:
-        if report.failed:
-            self.outcomes[report.nodeid] = "failed"
-        elif report.skipped:
-            self.outcomes.setdefault(report.nodeid, "skipped")
-        elif report.when == "call":
-            self.outcomes.setdefault(report.nodeid, "passed")
-
-    def pytest_runtest_logfinish(self, nodeid: str) -> None:
-        ended(nodeid, self.outcomes)
-
-    def pytest_collectreport(self, report: Any) -> None:
-        if report.failed:
-            self.outcomes[f"{report.nodeid} (import)"] = "failed"
-
-
-def by_pytest(path: str, select: str | None, only: Sequence[str] = ()) -> dict[str, str]:
-    import pytest
-
-    collector = Collector()
-    quiet = ["-q", "--no-header", "--tb=short", "-p", "no:cacheprovider", "--assert=plain", "-W", "default"]
-    quiet.append("--continue-on-collection-errors")
-    if importlib.util.find_spec("hypothesis") and not os.environ.get("PYTEST_DISABLE_PLUGIN_AUTOLOAD"):
-        quiet.append("--hypothesis-seed=0")
-    chosen = ["-k", select] if select else []
-    root = Path(path).parent
-    paths = [str(root / test) for test in only] or [path]
-    pytest.main([*quiet, *chosen, "--rootdir", str(root), *paths], plugins=[collector])
-    return collector.outcomes
-
-
 def main() -> None:
     plan = json.loads(sys.argv[1])
-    REPORT.append(Path(plan["report"]))
+    reporting.REPORT.append(Path(plan["report"]))
     if plan["prefixes"]:
         install(plan["prefixes"], plan["directory"])
-    run = by_unittest if plan["runner"] == "unittest" else by_pytest
-    outcomes = run(plan["tests"], plan["select"], plan["only"])
-    with REPORT[0].open("a") as lines:
-        lines.write(json.dumps({"outcomes": outcomes, "counts": counts(), "done": True}) + "\n")
+    if plan["runner"] == "unittest":
+        outcomes = by_unittest(plan)
+    else:
+        from ray_durable.testing.collecting import by_pytest
+
+        outcomes = by_pytest(plan)
+    write({"outcomes": outcomes, "reasons": REASONS, "counts": counts(), "done": True})
 
 
 if __name__ == "__main__":

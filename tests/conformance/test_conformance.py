@@ -16,7 +16,9 @@ from importlib.machinery import SourceFileLoader
 import pytest
 
 from ray_durable.testing import conformance, conforming, hiding, renewal
-from ray_durable.testing.conformance import Comparison, Run, Target
+from ray_durable.testing.conformance import Comparison
+from ray_durable.testing.runs import Run
+from ray_durable.testing.suites import Target
 
 SMALL = ["contextlib", "graphlib", "difflib"]
 
