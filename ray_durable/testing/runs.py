@@ -44,7 +44,7 @@ def run(
     only: Sequence[str] = (), use: Sequence[str] = (),
 ) -> Run:  # fmt: skip
     """Run a target's tests, or `only` some, in a new process. CPython's may `use` these of its test resources."""
-    with tempfile.TemporaryDirectory() as directory:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
         report, output = Path(directory) / "report.json", Path(directory) / "output"
         plan = {
             "tests": target.tests,
@@ -90,7 +90,9 @@ def ended(command: list[str], output: Path, timeout_s: float, look: Any) -> int 
     """Run a command to its end, looking at it now and then; its exit status, or None if it took too long.
 
     It and all that it started are gone afterwards, also when this is interrupted."""
-    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0"}
+    temporary = output.with_name("tmp")  # of each run its own: what one leaves there is none of the next one's
+    temporary.mkdir()
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0", "TMPDIR": str(temporary)}
     deadline = SYSTEM_CLOCK.monotonic() + timeout_s
     with output.open("wb") as out:
         process = subprocess.Popen(

@@ -116,6 +116,19 @@ def test_why_most_tests_fail_natively_is_said(capsys):
     assert "m: a: ImportError: nose" in capsys.readouterr().err
 
 
+LITTERING = """
+import pathlib, tempfile
+
+def test_that_leaves_a_file():
+    (pathlib.Path(tempfile.gettempdir()) / "ray_durable-conformance-litter").touch(exist_ok=False)
+"""
+
+
+def test_what_one_run_leaves_among_temporary_files_is_not_there_in_the_next(tmp_path, capsys):
+    files(tmp_path, tests__test_it_py=LITTERING)
+    assert conformance.main(["it", "--tests", str(tmp_path / "tests")]) == 0, capsys.readouterr()
+
+
 LEAVING = """
 import os, subprocess, sys, time
 
