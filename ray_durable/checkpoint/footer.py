@@ -24,7 +24,9 @@ MAGIC = b"rdurable"
 SIGNED = struct.Struct("<8sBBBHQQ16s8s8s16s")
 FOOTER_BYTES = SIGNED.size + 32 + 32
 PACKED = 1
-"""Flag: the body is not Arrow's but in the short form of small segments."""
+"""Flag: the body is not Arrow's but in the short form of small objects."""
+TIMED = 2
+"""Flag: in the short form, each record's own time stands before the columns."""
 NO_METADATA = bytes(16)
 
 

@@ -1,6 +1,6 @@
 """A batch of records as one object: an Arrow IPC stream, one column per field, with a footer that vouches for it.
 
-The footer stands behind Arrow's end mark, so any Arrow reader opens an unencrypted segment as it is; only segments of a
+The footer stands behind Arrow's end mark, so any Arrow reader opens an unencrypted segment as it is; only objects of a
 few records, which would be mostly schema, have a form of their own (`packed`). Beside the footer's digest of all bytes,
 a digest of all columns but the states lets `salvage` tell whose records a damaged object held, and a CRC per record
 which states are still good.
@@ -20,15 +20,16 @@ from zlib import crc32
 import pyarrow as pa
 from blake3 import blake3
 
-from ray_durable.checkpoint.footer import PACKED, VERSION, Footer, Form, unwrap, wrap
+from ray_durable.checkpoint.footer import PACKED, TIMED, VERSION, Footer, Form, unwrap, wrap
 from ray_durable.checkpoint.keys import NO_KEYS, Keys
 from ray_durable.checkpoint.names import segment_name
-from ray_durable.checkpoint.packed import pack, unpack
+from ray_durable.checkpoint.packed import Columns, pack, unpack
 from ray_durable.checkpoint.record import Codec, Kind, Record
 from ray_durable.errors import DamagedError
 
 COMPRESS_FROM_BYTES = 16_000
 ARROW_FROM_BYTES = 4_000
+PACKED_RECORDS_MAX = 256
 END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
 
 Row = tuple[str, int, int, int, bytes, bytes, int, Any]
@@ -69,11 +70,12 @@ def encode(
     """The object that holds `rows`: at least one, with less than 2 GiB of state. `time_ms`: when it was committed, in
     milliseconds since the epoch; `times_ms`: of each row, in a part."""
     size = sum([len(row[4]) for row in rows])
-    if size < ARROW_FROM_BYTES and times_ms is None:
+    if size < ARROW_FROM_BYTES and len(rows) <= PACKED_RECORDS_MAX:
         packed, states = pack(rows)
-        body = b"".join((len(rows).to_bytes(4, "little"), packed, states))
+        times, flags = (b"", PACKED) if times_ms is None else (array("q", times_ms).tobytes(), PACKED | TIMED)
+        body = b"".join((len(rows).to_bytes(4, "little"), times, packed, states))
         metadata = blake3(packed).digest(16)
-        return wrap(writer, number, nonce, body, form, keys, metadata=metadata, flags=PACKED, time_ms=time_ms)
+        return wrap(writer, number, nonce, body, form, keys, metadata=metadata, flags=flags, time_ms=time_ms)
     columns = encode_columns(rows)
     metadata = metadata_digest(columns)
     schema = SCHEMA
@@ -131,7 +133,7 @@ class Segment:
     consumed: list[bytes]
     times_ms: list[int]
     states: Any = field(repr=False)
-    """The Arrow column."""
+    """The Arrow column, or in a small segment a list of bytes."""
 
     def __len__(self) -> int:
         return len(self.coroutines)
@@ -146,10 +148,14 @@ class Segment:
 
     def state(self, row: int) -> bytes:
         """Raises: DamagedError."""
-        state: bytes = self.states[row].as_py()
+        state: bytes = self.states[row] if self.footer.flags & PACKED else self.states[row].as_py()
         if crc32(state) != self.checksums[row]:
             raise DamagedError("read", self.name, f"record {row} fails its checksum", -1, (self.coroutines[row],))
         return state
+
+    def state_bytes(self, row: int) -> int:
+        """How long a state is, which is not read for that."""
+        return len(self.states[row] if self.footer.flags & PACKED else self.states[row].as_buffer())
 
     def record(self, row: int) -> Record:
         return Record(
@@ -176,6 +182,8 @@ def decode(name: str, data: bytes, keys: Keys = NO_KEYS) -> Segment:
 
 
 def from_body(name: str, footer: Footer, body: memoryview, size: int) -> Segment:
+    if footer.flags & PACKED:
+        return from_packed(name, footer, body, size)
     try:
         batch = read_batch(footer, pa.py_buffer(body))
         batch.validate(full=True)
@@ -201,6 +209,28 @@ def from_body(name: str, footer: Footer, body: memoryview, size: int) -> Segment
         raise DamagedError("read", name, f"its Arrow data cannot be read ({error})", 0) from error
 
 
+def from_packed(name: str, footer: Footer, body: memoryview, size: int) -> Segment:
+    try:
+        times_ms, (ids, epochs, seqs, kinds, codecs, checksums, consumed, states) = unpacked(footer, body)
+    except ValueError as error:
+        raise DamagedError("read", name, f"its columns cannot be read ({error})", 0) from error
+    if not KINDS.issuperset(kinds):
+        raise DamagedError("read", name, "it holds records of no known kind", 0)
+    return Segment(name, footer, size, ids, epochs, seqs, kinds, codecs, checksums, consumed, times_ms, states)
+
+
+def unpacked(footer: Footer, body: memoryview) -> tuple[list[int], Columns]:
+    """The times of a small object's records, and their columns. Raises: ValueError."""
+    count = int.from_bytes(body[:4], "little")
+    if not footer.flags & TIMED:
+        columns = unpack(body[4:], count)
+        return [footer.time_ms] * count, columns
+    start = 4 + 8 * count
+    if start > len(body):
+        raise ValueError("its times are cut off")
+    return body[4:start].cast("q").tolist(), unpack(body[start:], count)
+
+
 ARRAY_TYPES = {pa.int64(): "q", pa.uint32(): "I", pa.uint8(): "B"}
 
 
@@ -216,8 +246,8 @@ def numbers_of(column: Any) -> list[int]:
 def read_batch(footer: Footer, body: Any) -> Any:
     """Raises: pa.ArrowException and others for what is no batch of ours."""
     if footer.flags & PACKED:
-        data = memoryview(body)
-        return unpack(data[4:], int.from_bytes(data[:4], "little"), SCHEMA)
+        _, columns = unpacked(footer, memoryview(body))
+        return pa.RecordBatch.from_pydict(dict(zip(SCHEMA.names, columns, strict=True)), SCHEMA)
     with pa.ipc.open_stream(body, options=READ) as stream:
         batch = stream.read_next_batch()
     if not (batch.schema.equals(SCHEMA) or batch.schema.equals(TIMED_SCHEMA)):

@@ -93,7 +93,7 @@ def steps_of(id: str, store: Store, keys: Keys, damaged: list[str]) -> Iterator[
             for row, coroutine in enumerate(segment.coroutines):
                 if coroutine == id:
                     what = Kind(segment.kinds[row]).name.lower()
-                    size = len(segment.states[row].as_buffer())
+                    size = segment.state_bytes(row)
                     time = times.get(segment.name, now)
                     yield Step(time, what, segment.epochs[row], segment.seqs[row], writer, size)
 

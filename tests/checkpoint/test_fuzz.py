@@ -87,13 +87,13 @@ def test_what_is_salvaged_is_what_was_written():
 @pytest.mark.timeout(200)
 def test_arrow_data_that_its_footer_vouches_for_is_refused_too():
     """A forger without keys can make any digest fit: then Arrow itself must not be trusted with what it reads."""
-    from ray_durable.checkpoint.footer import PACKED
+    from ray_durable.checkpoint.footer import PACKED, TIMED
 
     chance = random.Random(6)
     small_body, large_body = SMALL[: -FOOTER_BYTES - 1], LARGE[: -FOOTER_BYTES - 1]
     refused = 0
     for n in range(12_000):
-        body, flags = (small_body, PACKED) if n % 2 else (large_body, 0)
+        body, flags = (small_body, chance.choice([PACKED, PACKED | TIMED])) if n % 2 else (large_body, 0)
         forged = wrap("w", 3, b"n" * 16, mutate(chance, body), Form.RECORDS, flags=flags)
         try:
             for record in decode(NAME, forged).records():

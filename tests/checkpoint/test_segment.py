@@ -134,3 +134,17 @@ def test_keys_show_nothing_of_themselves():
         Keys(signing=[b"short"])
     with pytest.raises(ValueError):
         Keys(encryption=[b"x" * 31])
+
+
+@pytest.mark.parametrize("state", [b"small", b"large" * 2000])
+def test_parts_keep_the_time_of_each_record(state):
+    times = [1_700_000_000_000 + n for n in range(7)]
+    records = [Record(f"c{n}", 1, n, Kind.CHECKPOINT, state, time_ms=times[n]) for n in range(7)]
+    data = encode("host-1", 7, NONCE, rows_of(records), Form.PART, times_ms=times)
+    assert list(decode("logs/host-1/parts/7", data).records()) == records
+
+
+def test_many_records_without_state_are_no_small_object():
+    records = [Record(f"c{n}", 1, n, Kind.TOMBSTONE, b"") for n in range(1000)]
+    assert list(decode(NAME, made(records)).records()) == records
+    assert not unwrap(NAME, made(records))[0].flags
