@@ -113,23 +113,44 @@ def native_remote(starter: Starter, args: tuple[Any, ...], kwargs: dict[str, Any
 
 @durable
 def suspended_remote(starter: Starter, *args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-    """`Starter.remote` inside a coroutine, which waits suspended for arguments that are refs."""
+    """`Starter.remote` inside a coroutine, which waits suspended for arguments that are refs, and for refs of its own
+    deep in them: this host may die, so others cannot borrow them."""
+    from ray_durable.actors.borrowing import StillPending
     from ray_durable.actors.client import suspended_ask
+    from ray_durable.actors.refs import Fetch
     from ray_durable.actors.starting import values_of
 
     args, kwargs = yield from values_of(args, kwargs)
-    if not starter.joins:
-        return native_remote(starter, args, kwargs)
-    id = yield from suspended_ask(connected("get_if_exists"), "admit", *admission(starter, args, kwargs))
+    while True:
+        try:
+            if not starter.joins:
+                return native_remote(starter, args, kwargs)
+            admitted = admission(starter, args, kwargs)
+            break
+        except StillPending as pending:
+            request = Fetch([pending.ref])
+        yield request
+    id = yield from suspended_ask(connected("get_if_exists"), "admit", *admitted)
     index = yield from suspended_ask(connected("get_if_exists"), "oldest_item", id)
     return stream_from(id, index)
 
 
 def admission(starter: Starter, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
-    """What the controller is asked with to start a coroutine, or to find the one that has its name."""
+    """What the controller is asked with to start a coroutine, or to find the one that has its name.
+
+    Nobody would hold refs for it that are pending deep in the arguments: waits for them. Raises: StillPending, where
+    that would block a host."""
+    import ray
+
+    from ray_durable.actors.borrowing import StillPending
     from ray_durable.actors.starting import prepare
 
     call = prepare(starter.function, args, kwargs, starter.given)
+    while call.lent:
+        if is_inside():
+            raise StillPending(call.lent[0])
+        ray.wait(list(call.lent), num_returns=len(call.lent))
+        call = prepare(starter.function, args, kwargs, starter.given)
     return call.header.to_json(), call.state, call.get_if_exists
 
 

@@ -264,6 +264,20 @@ class NotConnectedError(RayDurableError):
         return f"{self.what} needs a running ray_durable: call ray_durable.init() first."
 
 
+class RefLostError(RayDurableError):
+    """A coroutine holds a ref that it was given, whose call was pending when its cluster ended. Fields: `ref`."""
+
+    def __init__(self, ref: str) -> None:
+        super().__init__(ref)
+        self.ref = ref
+
+    def __str__(self) -> str:
+        return (
+            f"ObjectRef({self.ref}) was pending when its Ray cluster ended, and is lost with it, as whoever made that "
+            "call was not durable. Have the coroutine make such calls itself: they are made again."
+        )
+
+
 class NoSuchCoroutineError(RayDurableError):
     """No coroutine has this name or id, or its retention is over. Fields: `name`, `reason`."""
 

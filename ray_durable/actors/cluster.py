@@ -18,11 +18,15 @@ import ray
 
 __all__ = [
     "Node",
+    "borrow_ref",
     "cluster_id",
     "drain_node",
     "draining_nodes",
     "hush",
+    "ignore_unread_errors",
+    "is_here",
     "is_restarted_actor",
+    "lend_ref",
     "log_directory",
     "nodes",
     "on_completed",
@@ -30,6 +34,7 @@ __all__ = [
     "raylet_is_alive",
     "this_address",
     "this_node_id",
+    "value_of",
     "watch_calls",
 ]
 
@@ -153,6 +158,42 @@ def on_completed(ref: Any, done: Callable[[Any, BaseException | None], None]) ->
         done(None if error is not None else future.result(), error)
 
     ref.future().add_done_callback(completed)
+
+
+def ignore_unread_errors() -> None:
+    """Have Ray not log errors of refs that this process, which only holds them for others, drops unread."""
+    os.environ["RAY_IGNORE_UNHANDLED_ERRORS"] = "1"
+
+
+def is_here(ref: Any) -> bool:
+    """Whether its value, or its error, is in this process or on this node."""
+    return bool(ray.wait([ref], timeout=0)[0])
+
+
+def value_of(ref: Any) -> Any:
+    """The value of a ref that is here, or raises its error: without Ray's warning that this blocks, as it does not."""
+    return ref.future().result()
+
+
+def lend_ref(ref: Any) -> tuple[bool, tuple[Any, ...]]:
+    """Whether this process has made `ref`, and what `borrow_ref` needs to make it again in another process of this
+    cluster, as long as somebody holds it: unlike pickling it, this does not keep its value for good."""
+    from ray._private.worker import global_worker
+    from ray.core.generated.common_pb2 import Address
+
+    _, owner, status = global_worker.core_worker.serialize_object_ref(ref)
+    return Address.FromString(owner).worker_id == global_worker.worker_id, (ref.binary(), owner, status)
+
+
+def borrow_ref(parts: tuple[Any, ...]) -> Any:
+    """The ref that another process has lent."""
+    from ray._private.worker import global_worker
+
+    binary, owner, status = parts
+    ref = ray.ObjectRef(binary, owner)
+    nothing_around_it = ray.ObjectRef.nil()
+    global_worker.core_worker.deserialize_and_register_object_ref(binary, nothing_around_it, owner, status)
+    return ref
 
 
 Watcher = Callable[[Any, str, Any, tuple[Any, ...], dict[str, Any], dict[str, Any]], None]

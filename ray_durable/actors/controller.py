@@ -57,6 +57,7 @@ class Controller:
         self.takeover = takeover
         self.begun: asyncio.Task[None] | None = None
         self.leader: Leader
+        cluster.ignore_unread_errors()
         # Ray restarts a killed controller without calling anything: begin by a call of our own.
         ray.get_runtime_context().current_actor.wake.remote()
 
@@ -231,17 +232,23 @@ class Controller:
 
     # ------------------------------------------------------------ for clients
 
-    async def run(self, header: dict[str, Any], state: bytes, get_if_exists: bool = False) -> Any:
-        """Admit a coroutine and wait for its result. Raises: its own exception; NameTakenError."""
-        await self.ready()
-        entry = await self.leader.admit(Header.from_json(header), state, get_if_exists=get_if_exists)
-        return await self.outcome(entry)
+    async def run(self, header: dict[str, Any], state: bytes, get_if_exists: bool = False, lent: Any = ()) -> Any:
+        """Admit a coroutine and wait for its result; `ray.cancel` of this call cancels it. `lent`: refs to hold until
+        then. Raises: its own exception; NameTakenError."""
+        admitted = asyncio.create_task(self.admitted(header, state, get_if_exists))
+        try:
+            return await self.outcome(await asyncio.shield(admitted))
+        except asyncio.CancelledError:
+            await asking.cancel(self.leader, await admitted)
+            raise
 
     async def admit(self, header: dict[str, Any], state: bytes, get_if_exists: bool = False) -> str:
         """Admit a coroutine; returns its id, or that of the one that has its name. Raises: NameTakenError."""
+        return (await self.admitted(header, state, get_if_exists)).header.id
+
+    async def admitted(self, header: dict[str, Any], state: bytes, get_if_exists: bool) -> Entry:
         await self.ready()
-        entry = await self.leader.admit(Header.from_json(header), state, get_if_exists=get_if_exists)
-        return entry.header.id
+        return await self.leader.admit(Header.from_json(header), state, get_if_exists=get_if_exists)
 
     async def wait(self, id: str) -> Any:
         """The result of a coroutine, when it is durable. Raises: its own exception; NoSuchCoroutineError."""

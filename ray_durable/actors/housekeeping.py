@@ -19,8 +19,6 @@ from ray_durable.logs import EventLog
 __all__ = ["keep_small"]
 
 LOOK_EVERY_S = 1.0
-LEAST_BYTES = 16 << 10
-PAUSE_S = 0.02  # between compactions, which write a little themselves
 
 
 async def keep_small(
@@ -33,26 +31,35 @@ async def keep_small(
     pool = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="janitor")
     loop = asyncio.get_running_loop()
     grown = asyncio.Event()
-    while log.error is None:
-        await asyncio.sleep(PAUSE_S)
-        log.tail.call_when_grown(max(LEAST_BYTES, janitor.room()), lambda: loop.call_soon_threadsafe(grown.set))
-        try:
-            await asyncio.wait_for(grown.wait(), LOOK_EVERY_S)
-        except TimeoutError:
-            pass
-        grown.clear()
-        try:
+
+    def tell() -> None:
+        loop.call_soon_threadsafe(grown.set)
+
+    try:
+        janitor.watch(tell)
+        while log.error is None:
+            try:
+                await asyncio.wait_for(grown.wait(), LOOK_EVERY_S)
+            except TimeoutError:
+                pass
+            grown.clear()
             if not janitor.is_due():
+                janitor.watch(tell)
                 continue
             current = released()
             known = dict(current)  # the loop's, as this thread may not look at what changes in that one
             janitor.released = known.copy
-            await loop.run_in_executor(pool, janitor.compact)
+            try:
+                await loop.run_in_executor(pool, janitor.compact)
+            except StoreError as error:
+                event_log.warning("compaction_postponed", error=str(error))
+                await asyncio.sleep(LOOK_EVERY_S)
+                janitor.watch(tell)
+                continue
             for id, epoch in known.items():
                 if current.get(id) == epoch:
                     del current[id]
-        except (FencedError, LogStoppedError):
-            return
-        except StoreError as error:
-            event_log.warning("compaction_postponed", error=str(error))
-            await asyncio.sleep(LOOK_EVERY_S)
+    except (FencedError, LogStoppedError):
+        return
+    finally:
+        janitor.unwatch()

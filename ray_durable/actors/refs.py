@@ -1,8 +1,9 @@
 """An ObjectRef in a frame: its value, or the call that makes it.
 
-A ref dies with its owner, so a checkpoint never holds one as it is. A host notes every Ray call that a coroutine
-makes; when a ref is pickled with the frames it becomes the value, if that is known, else the call. A resumed coroutine
-has real refs again: known values are put into the object store of the new owner, pending calls are made again.
+A ref dies with its owner, so a checkpoint never holds a coroutine's own as it is. A host notes every Ray call that a
+coroutine makes; when a ref is pickled with the frames it becomes the value, if that is known, else the call. A resumed
+coroutine has real refs again: known values are put into the object store of the new owner, pending calls are made
+again, and those of others borrowed again (`borrowing`).
 
 `ray.get`, `ray.wait` and `await ref` suspend the coroutine. While it waits for many refs, each result that arrives is
 logged as an event, so that a crash repeats only the calls that were still pending.
@@ -20,11 +21,14 @@ import ray
 
 from ray_durable.actors import cluster, dropped
 from ray_durable.actors.arranging import arranger
+from ray_durable.actors.borrowing import Borrowed, lend, own_calls_may_be_lent
 from ray_durable.actors.dealing import Outcome, Result, dealing
 from ray_durable.actors.hosted import Hosted
-from ray_durable.checkpoint.codec import dumps
+from ray_durable.actors.remote_functions import reduce_remote_function
+from ray_durable.checkpoint.codec import dumps, reduces
 from ray_durable.clock import SYSTEM_CLOCK
 from ray_durable.compiler import awaits, durable, suspends
+from ray_durable.errors import RefLostError
 from ray_durable.operations import Request, Suspended
 from ray_durable.runner import Branch, Coroutine
 from ray_durable.running import entered, is_inside
@@ -33,7 +37,7 @@ from ray_durable.steps import steps_of
 if TYPE_CHECKING:
     from ray_durable.actors.engine import Engine
 
-__all__ = ["Call", "Fetch", "WaitFor", "install", "note_call", "reduce_ref", "reduce_remote_function"]
+__all__ = ["Call", "Fetch", "WaitFor", "install", "note_call", "reduce_ref"]
 
 
 # ---------------------------------------------------------------- how refs are made
@@ -62,6 +66,8 @@ class Call:
         return self.made if isinstance(self.made, list) else [self.made]
 
     def call(self) -> Any:
+        if self.kind == "borrowed":
+            return borrow(self.target)
         if self.kind == "ask":
             from ray_durable.actors.client import Client
 
@@ -100,13 +106,7 @@ def reduce_ref(ref: Any) -> tuple[Any, ...]:
     coroutine = dealing.coroutine
     known = coroutine.calls.get(ref.binary()) if coroutine is not None and coroutine.calls is not None else None
     if known is None:
-        ready, _ = ray.wait([ref], timeout=0)
-        if not ready:
-            raise TypeError(
-                f"{ref!r} was not made by this coroutine and is not ready: wait for it before this yield point, "
-                "or pass it as an argument of its own to .remote()"
-            )
-        known = (Call(ref.hex(), "value", None, (), {}, {}, {0: outcome_of(ref)}), 0)
+        known = (others_call(ref), 0)
         if coroutine is not None:
             coroutine.calls = {**(coroutine.calls or {}), ref.binary(): known}
     dealing.met[ref.binary()] = known
@@ -116,11 +116,39 @@ def reduce_ref(ref: Any) -> tuple[Any, ...]:
     return restore_ref, (call, index)
 
 
+def others_call(ref: Any) -> Call:
+    """What stands for a ref of which nothing is known: its value, or a call elsewhere whose result is taken in when it
+    is there. Raises: StillPending."""
+    if cluster.is_here(ref):
+        return Call(ref.hex(), "value", None, (), {}, {}, {0: outcome_of(ref)})
+    call = Call(ref.hex(), "borrowed", lend(ref), (), {}, {}, made=ref)
+    take_in(call, ref)
+    return call
+
+
+def take_in(call: Call, ref: Any) -> None:
+    """Have the result of another's call saved as soon as it is here."""
+
+    def arrived(value: Any, error: BaseException | None) -> None:
+        call.results[0] = (True, value) if error is None else (False, savable(error))
+
+    cluster.on_completed(ref, arrived)
+
+
 def outcome_of(ref: Any) -> Outcome:
+    """That of a ref whose value is here."""
     try:
-        return True, ray.get(ref)
+        return True, cluster.value_of(ref)
     except Exception as error:
         return False, savable(error)
+
+
+def borrow(lent: Borrowed) -> Any:
+    """A ref of another's call, or one that says that it is lost."""
+    try:
+        return lent.borrow()
+    except RefLostError as lost:
+        return fail.remote(lost)
 
 
 def again(key: str, kind: str, target: Any, args: Any, kwargs: Any, options: Any, results: dict[int, Outcome]) -> Call:
@@ -135,6 +163,8 @@ def restore_ref(call: Call, index: int) -> Any:
     coroutine = dealing.coroutine
     if coroutine is not None:
         register(coroutine, call, refs)
+        if call.kind == "borrowed":
+            take_in(call, refs[index])
     return refs[index]
 
 
@@ -337,27 +367,6 @@ def call_task(function: Any, *args: Any, **kwargs: Any) -> Any:
 # ---------------------------------------------------------------- set-up
 
 
-def reduce_remote_function(function: Any) -> tuple[Any, ...]:
-    """A Ray task's function: by name where that finds it, else made again from the plain function."""
-    import sys
-
-    plain = function._function
-    module = sys.modules.get(plain.__module__)
-    if plain.__module__ != "__main__" and getattr(module, plain.__qualname__, None) is function:
-        return named, (plain.__module__, plain.__qualname__)
-    return remote_again, (plain, function._default_options)
-
-
-def named(module: str, name: str) -> Any:
-    import importlib
-
-    return getattr(importlib.import_module(module), name)
-
-
-def remote_again(function: Any, options: dict[str, Any]) -> Any:
-    return ray.remote(**options)(function) if options else ray.remote(function)
-
-
 def install() -> None:
     """Make durable code suspend on refs, and Ray's functions part of what it may hold, in any process that runs it."""
     for function in (ray.get, ray.wait, ray.put):  # Ray wraps these: pickled by name, the wrapper must be found
@@ -371,7 +380,10 @@ def install() -> None:
 
 
 def install_in_host() -> None:
-    """Besides, note the calls that coroutines make, and pickle refs with their frames."""
+    """Besides, note the calls that coroutines make, and make them again elsewhere when this process has died."""
     install()
     cluster.watch_calls(note_call)
-    copyreg.pickle(ray.ObjectRef, reduce_ref)
+    own_calls_may_be_lent(False)
+
+
+reduces(ray.ObjectRef, reduce_ref)

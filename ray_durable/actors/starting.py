@@ -13,6 +13,8 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ray_durable.actors.arranging import SENT
+from ray_durable.actors.borrowing import StillPending
+from ray_durable.actors.dealing import dealing
 from ray_durable.actors.refs import Fetch
 from ray_durable.actors.transfer import Demands, Header
 from ray_durable.checkpoint.codec import dumps, dumps_given, loads
@@ -26,11 +28,14 @@ __all__ = ["Request", "prepare", "send_in", "submit", "values_of"]
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is to be admitted: the header, the pickled call (or a ref of it), and how to treat a name that is taken."""
+    """What is to be admitted: the header, the pickled call (or a ref of it), and how to treat a name that is taken.
+
+    `lent`: pending refs deep in the arguments, which somebody must hold until the coroutine has their values."""
 
     header: Header
     state: Any
     get_if_exists: bool = False
+    lent: tuple[Any, ...] = ()
 
 
 def demands_of(options: Mapping[str, Any]) -> Demands:
@@ -69,9 +74,9 @@ def prepare(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], option
     """Pickle the call; the options have been checked.
 
     Refs among its arguments are replaced by their values, elsewhere and later: nobody waits here, except for a
-    stream's, which would be asked for values before it is there.
+    stream's, which would be asked for values before it is there. Those deep in its arguments stay refs.
 
-    Raises: CannotSaveError; RuntimeError for refs in ordinary code that a coroutine calls."""
+    Raises: CannotSaveError; RuntimeError for refs in ordinary code that a coroutine calls; StillPending."""
     if is_inside() and refs_among(args, kwargs):
         raise RuntimeError(
             "waiting for an argument that is a ref would block this coroutine's host: call .remote() in the durable "
@@ -96,10 +101,12 @@ def prepare(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], option
     )
     refs = refs_among(args, kwargs)
     values = ray.get(refs) if refs and header.streams else [None] * len(refs)
+    dealing.met = {}
     state: Any = packed_call(function, *with_values(args, kwargs, values))
+    lent = tuple(call.made for call, _ in dealing.met.values() if call.kind == "borrowed")
     if refs and not header.streams:
         state = binding().remote(state, places_of_refs(args, kwargs), *refs)
-    return Request(header, state, options.get("get_if_exists", False))
+    return Request(header, state, options.get("get_if_exists", False), lent)
 
 
 def refs_among(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Any]:
@@ -134,10 +141,12 @@ def bound(state: bytes, places: list[int | str], *values: Any) -> bytes:
 
 
 def packed_call(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
-    """Raises: CannotSaveError, naming the parameter."""
+    """Raises: CannotSaveError, naming the parameter; StillPending."""
     try:
         return dumps((function, args, kwargs))
-    except CannotSaveError:
+    except CannotSaveError as refusal:
+        if isinstance(refusal.__cause__, StillPending):
+            raise refusal.__cause__ from None
         arguments = inspect.signature(function).bind(*args, **kwargs).arguments
         dumps_given(arguments, "call", function.__qualname__)
         raise  # the function itself
@@ -161,7 +170,8 @@ def submit(client: Any, request: Request) -> Any:
     """Admit and wait, in one call that may be repeated: returns the ref of the result.
 
     Made again after a crash of a coroutine that made it, it carries the same id, and the controller admits it once."""
-    return client.submit("run", request.header.to_json(), request.state, request.get_if_exists)
+    given = request.header.to_json(), request.state, request.get_if_exists
+    return client.submit("run", *given, request.lent) if request.lent else client.submit("run", *given)
 
 
 def send_in(client: Any, id: str, sender: str, number: int, value: Any) -> None:

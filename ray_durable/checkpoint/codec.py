@@ -19,7 +19,7 @@ from ray_durable.checkpoint.tensors import reducer_of
 from ray_durable.compiler import references
 from ray_durable.errors import CannotSaveError, StoreError
 
-__all__ = ["CHUNKED", "LARGE_BYTES", "BufferStore", "dumps", "dumps_given", "loads"]
+__all__ = ["CHUNKED", "LARGE_BYTES", "BufferStore", "dumps", "dumps_given", "loads", "reduces"]
 
 LARGE_BYTES = 64 << 10
 """Buffers from this size on go to chunks; smaller ones stay in the pickle."""
@@ -47,15 +47,32 @@ class BufferStore(Protocol):
         """What was kept. Raises: DamagedError, NotFoundError."""
 
 
+REDUCERS: dict[type, Any] = {}
+"""How objects of further types are pickled here, and nowhere else."""
+
+
+def reduces(kind: type, reducer: Any) -> None:
+    """Have objects of exactly this type pickled by `reducer`, which returns what a `__reduce__` does."""
+    REDUCERS[kind] = reducer
+
+
 class Reducers(references.Table):
     """The compiler's, and those of libraries whose objects have large buffers that they would copy."""
 
     def __missing__(self, kind: type) -> Any:
-        found = reducer_of(kind)
+        found = REDUCERS.get(kind) or reducer_of(kind)
         if found is None:
             return super().__missing__(kind)
         self[kind] = found
         return found
+
+
+class ByValue(pickle.Pickler):
+    """Functions and classes that no import finds go by source. Unlike the compiler's own, its table is the instance's:
+    C's pickler heeds that only where the class has none."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        return references.reducer_override(obj)
 
 
 class Pickling:
@@ -125,7 +142,7 @@ def dumps_given(value: Any, given: str, function: str) -> bytes:
 
 def by_value(state: Any, chunks: BufferStore | None, by_key: bool) -> bytes:
     """`state` with the source of functions and classes that no import finds. Raises: CannotSaveError."""
-    pickling = Pickling(references.Pickler, by_key=by_key)
+    pickling = Pickling(ByValue, by_key=by_key)
     pickling.out_of_band = chunks is not None
     try:
         pickling.pickler.dump(state)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import ray
 
 import ray_durable
@@ -60,3 +62,41 @@ def ordinary(name):
 @ray_durable.remote
 def blocks(name):
     return ordinary(name)
+
+
+@ray.remote(num_cpus=0)
+def refuse():
+    raise jobs.Refused(1)
+
+
+@ray_durable.remote
+def looks_in(given):
+    """The values of the refs in a dict, or the names of their errors."""
+    found = {}
+    for name, ref in given.items():
+        time.sleep(0.01)
+        try:
+            found[name] = ray.get(ref)
+        except Exception as error:
+            found[name] = type(getattr(error, "cause", None) or error).__name__
+    return found
+
+
+@ray_durable.remote
+def values_in(given):
+    for ref in given:
+        yield ray.get(ref)
+
+
+@ray_durable.remote
+def hands_on(gate):
+    own = jobs.slow_square.remote(5, gate, f"{gate}.journal")
+    open_gate.remote(gate)
+    return ray.get(looks_in.remote({"own": own}))
+
+
+@ray.remote(num_cpus=0)
+def open_gate(gate):
+    time.sleep(0.3)
+    with open(gate, "w"):
+        pass

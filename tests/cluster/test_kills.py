@@ -15,7 +15,7 @@ import ray
 
 import ray_durable
 from ray_durable.errors import CoroutineCancelledError
-from tests.cluster import jobs
+from tests.cluster import inside_jobs, jobs
 from tests.cluster.live import LiveCluster, log_objects, until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
@@ -143,6 +143,22 @@ def test_a_finished_call_is_not_made_again_and_a_pending_one_is(live, tmp_path):
     gate.touch()
     assert ray.get(ref, timeout=90) == [4, 9]
     assert sorted(journal.read_text().split()) == ["2", "3", "3"]
+
+
+def test_a_pending_call_of_the_caller_is_waited_for_again_by_the_next_host(live, tmp_path):
+    live.until_hosts(2)
+    gate, journal = tmp_path / "gate", tmp_path / "calls"
+    given = {"pending": jobs.slow_square.remote(3, str(gate), str(journal))}
+    ref = inside_jobs.looks_in.options(name="borrows").remote(given)
+    del given
+    handle = ray_durable.get_handle("borrows")
+    until(lambda: handle.inspect().frames and journal.exists(), 30, "the wait for it")
+    pid = next(host["pid"] for host in live.status()["hosts"] if host["host"] == handle.status()["host"])
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: handle.status()["epoch"] > 1 and handle.inspect().frames, 60, "its next host")
+    gate.touch()
+    assert ray.get(ref, timeout=60) == {"pending": 9}
+    assert journal.read_text().split() == ["3"], "it is no call of the coroutine's own, to be made again"
 
 
 def test_messages_and_streams_survive_the_death_of_their_host(live):

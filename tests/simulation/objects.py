@@ -116,6 +116,8 @@ class WorldObjects:
         with (
             patch.object(refs, "ray", seams),
             patch.object(cluster, "on_completed", self.on_completed),
+            patch.object(cluster, "is_here", WorldRef.there),
+            patch.object(cluster, "value_of", WorldRef.value),
             patch.object(WorldObjects, "current", self),
         ):
             yield
