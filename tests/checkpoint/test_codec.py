@@ -9,8 +9,9 @@ import pandas
 import pyarrow
 import pytest
 
+from ray_durable.checkpoint import codec
 from ray_durable.checkpoint.chunks import Chunks
-from ray_durable.checkpoint.codec import dumps, loads
+from ray_durable.checkpoint.codec import dumps, loads, reduces
 from ray_durable.checkpoint.stores.memory import MemoryStore
 from ray_durable.compiler import durable
 from ray_durable.errors import CannotSaveError, RayDurableError
@@ -140,6 +141,23 @@ def holder(clients):
     number = 1
     yield number
     yield clients
+
+
+class Lens:
+    """Only what is registered for it knows how to make one again."""
+
+    def __reduce_ex__(self, protocol):
+        raise TypeError("not by plain pickle")
+
+
+def test_a_reducer_for_a_type_serves_beside_code_that_goes_by_source_too(monkeypatch):
+    monkeypatch.setattr(codec, "REDUCERS", {})
+    reduces(Lens, lambda lens: (str, ("a lens",)))
+    assert loads(dumps([Lens()])) == ["a lens"]
+    text, function = loads(dumps([Lens(), lambda: 7]))
+    assert (text, function()) == ("a lens", 7)
+    with pytest.raises(TypeError):
+        pickle.dumps(Lens())
 
 
 def test_what_cannot_be_saved_is_named_with_its_path_and_place():
