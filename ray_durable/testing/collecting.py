@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from ray_durable.testing.reporting import REASONS, begun, ended, first_line, write
+from ray_durable.testing.suites import INSTALLED
 
 USAGE_ERROR, NO_TESTS = 4, 5  # exit statuses of pytest
+CONFIGURATIONS = ("pytest.toml", "pytest.ini", ".pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg")
 OF_PLUGINS = {  # options by the plugin that has them, if it is installed
     "hypothesis": "--hypothesis-seed=0",
     "xdist": "-n0",  # the functions of other processes would not be durable
@@ -83,7 +85,20 @@ def options(path: str, select: str | None, only: Sequence[str]) -> list[str]:
     if select:
         found += ["-k", select]
     root = Path(path).parent
+    if is_beyond_projects(root):
+        found += ["-c", os.devnull]
     return [*found, "--rootdir", str(root), *([str(root / test) for test in only] or [path])]
+
+
+def is_beyond_projects(directory: Path) -> bool:
+    """Whether tests are of an installed package without a configuration of its own for pytest: that of a project in
+    which the virtual environment lies is not for them."""
+    for each in (directory, *directory.absolute().parents):
+        if each.name in INSTALLED:
+            return True
+        if any((each / name).exists() for name in CONFIGURATIONS):
+            return False
+    return False
 
 
 def without_deadlines() -> None:

@@ -153,7 +153,11 @@ def show(comparison: Comparison, verbose: bool) -> None:
             f"{name}: most tests fail without durable functions, too: is a package missing, or another version of one?"
         )
         tell(*(f"{name}: {test}: {why}" for test, why in list(before.reasons.items())[:REASONS_SHOWN]))
-    regressions = comparison.regressions
+    gone = [test for test in comparison.regressions if test not in after.outcomes]
+    if gone:
+        how = "reached" if after.error else "there"
+        tell(f"{name}: only when durable: {len(gone)} tests were not {how}: {gone[0]}, …")
+    regressions = [test for test in comparison.regressions if test in after.outcomes]
     for test in regressions[:SHOWN_MAX]:
         why = comparison.again.reasons.get(test) or after.reasons.get(test)
         tell(f"{name}: only when durable: {test}" + (f": {why}" if why else ""))

@@ -112,7 +112,7 @@ def hide_from_stack() -> None:
 def warning_past_drivers(warn: Callable[..., None]) -> Callable[..., None]:
     """`warnings.warn` that does not count drivers among the frames that `stacklevel` skips."""
 
-    @functools.wraps(warn)
+    @functools.wraps(warn, assigned=(*functools.WRAPPER_ASSIGNMENTS, "__text_signature__"))
     def past_drivers(
         message: Any, category: Any = None, stacklevel: int = 1, source: Any = None, **further: Any
     ) -> None:

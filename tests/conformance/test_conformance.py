@@ -44,7 +44,9 @@ def test_a_test_that_fails_only_when_durable_is_named(capsys):
     assert found.regressions == ["c", "e"]
     assert found.row() == ["m", "3", "1", "2", "1", "2", "2", "1", "0", "0"]
     conformance.show(found, verbose=False)
-    assert "only when durable: c" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "only when durable: c" in said
+    assert "only when durable: 1 tests were not there: e, …" in said
 
 
 FLAKY = """

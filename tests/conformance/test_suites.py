@@ -77,6 +77,13 @@ def test_a_packages_own_options_for_pytest_are_left_out_if_no_plugin_has_them(tm
     assert said.out.split()[-9:-4] == ["1", "0", "1", "0", "0"]
 
 
+def test_an_installed_package_is_not_tested_by_the_configuration_of_the_project_around_it(tmp_path, capsys):
+    marked = "import pytest\n\n@pytest.mark.of_its_own\ndef test_one():\n    pass\n"
+    files(tmp_path, **{"site-packages__installed__tests__test_it_py": marked})
+    (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = --strict-markers\n")
+    assert conformance.main(["it", "--tests", str(tmp_path / "site-packages/installed")]) == 0, capsys.readouterr()
+
+
 UNITTEST = """
 import unittest
 
