@@ -29,7 +29,12 @@ __all__ = [
 ]
 
 PARTITION_BYTES = 1 << 20
-PARTITIONS_MAX = 16
+PARTITIONS_FEW, PARTITIONS_MAX = 16, 1024
+PARTITION_BYTES_MAX = 64 << 20
+"""Beyond so many partitions they grow, up to that size: compaction has one in memory, and on disk twice for a while."""
+MOST = 1.7
+"""Of what may gather: what there is at most, with what is written during a compaction and what that has there twice.
+With two of it, space would be twice what is live; a little is left for what nobody can foresee."""
 EARLY_MAX = 0.75
 ROOM_LEAST = 1 / 8
 AT_ONCE, AT_ONCE_LEAST = 1 / 4, 64 << 10
@@ -41,7 +46,7 @@ OVER = 1 << 62
 class Policy:
     """When compaction runs, and what it keeps.
 
-    `garbage_ratio`: run when that share of what is live may be garbage, and at least `garbage_bytes_min`; or when there
+    `garbage_ratio`: run when that share of what is live may be garbage, and `garbage_bytes_min` besides; or when there
     are `tail_segments_max` segments since the last base. `retention_s`: results of finished coroutines are
     archived when that old; None: never. `retention_count`: or when there are more than that. `tombstone_s`: how long
     after that "expired" is answered; None: for ever. `pack_garbage_ratio`: how much garbage may stay in packs of
@@ -76,7 +81,7 @@ def is_due(policy: Policy, live_bytes: int, garbage_bytes: int, tail_segments: i
 
 def allowed(policy: Policy, live_bytes: int) -> float:
     """Bytes of garbage that may gather between compactions."""
-    return max(policy.garbage_bytes_min, policy.garbage_ratio * live_bytes)
+    return policy.garbage_bytes_min + policy.garbage_ratio * live_bytes
 
 
 def room(policy: Policy, live_bytes: int, garbage_bytes: int, meanwhile_bytes: int = 0) -> float:
@@ -87,10 +92,10 @@ def room(policy: Policy, live_bytes: int, garbage_bytes: int, meanwhile_bytes: i
 
 
 def room_meanwhile(policy: Policy, live_bytes: int, garbage_bytes: int, copied_bytes: float) -> float:
-    """How many bytes may be written while a compaction runs, so that there is never more than twice what is live (of a
-    small log: and twice `garbage_bytes_min`). `copied_bytes`: what compaction has there twice for a while."""
+    """How many bytes may be written while a compaction runs, so that there is never more than twice what is live and
+    `garbage_bytes_min`. `copied_bytes`: what compaction has there twice for a while."""
     most = allowed(policy, live_bytes)
-    return max(ROOM_LEAST * most, 2 * most - garbage_bytes - copied_bytes)
+    return max(ROOM_LEAST * most, MOST * most - garbage_bytes - copied_bytes)
 
 
 def at_once(policy: Policy, live_bytes: int) -> float:
@@ -101,9 +106,14 @@ def at_once(policy: Policy, live_bytes: int) -> float:
 def partitions_for(live_bytes: int) -> int:
     """In how many partitions a base of so many bytes is written; a power of two."""
     count = 1
-    while count < PARTITIONS_MAX and count * PARTITION_BYTES < live_bytes:
+    while count < PARTITIONS_MAX and count * partition_bytes(count) < live_bytes:
         count *= 2
     return count
+
+
+def partition_bytes(partitions: int) -> int:
+    """How large they may become before there are to be more."""
+    return PARTITION_BYTES if partitions < PARTITIONS_FEW else PARTITION_BYTES_MAX
 
 
 def partition_of(coroutine: str, partitions: int) -> int:

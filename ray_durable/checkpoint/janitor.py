@@ -41,6 +41,10 @@ from ray_durable.checkpoint.stores import Store
 from ray_durable.errors import AlreadyExists, StoreError
 
 PART_ROWS_MAX = 50_000
+PART_BYTES_MAX = 32 << 20
+"""Of states: a larger part would time out on a slow link."""
+LOOK_LEAST_BYTES = 16 << 10
+NEVER = float("inf")
 
 
 @dataclass(slots=True)
@@ -93,6 +97,9 @@ class Janitor:
     """Parts that wait for the base that names them."""
     meanwhile: int = 0
     """Bytes that were written while the last compaction ran."""
+    due: Callable[[], object] | None = None
+    """Who is to be told; see `watch`."""
+    running: bool = False
 
     def __post_init__(self) -> None:
         self.log.observe = self.garbage.observe
@@ -109,6 +116,34 @@ class Janitor:
         """How many bytes more may be written until it is due."""
         return room(self.policy, *self.estimate(), self.meanwhile)
 
+    def watch(self, due: Callable[[], object]) -> None:
+        """Call `due` as soon as so much has been written that a compaction is due, also after each that succeeds. It is
+        called by a thread of the log's and only says so. Whoever asks for it is to call `compact` soon, or this again:
+        until then a quick writer is slowed down as during a compaction."""
+        with self.log.advanced:
+            self.due = due
+            self.look_out()
+
+    def unwatch(self) -> None:
+        """Nobody will compact any more."""
+        with self.log.advanced:
+            self.due = None
+            self.look_out()
+
+    def look_out(self) -> None:
+        if not self.running:
+            self.log.pace.end()
+            self.log.advanced.notify_all()
+        by = NEVER if self.due is None else max(LOOK_LEAST_BYTES, self.room())
+        self.log.tail.call_when_grown(by, self.grown)
+
+    def grown(self) -> None:
+        """So much has been written that this is due, or perhaps only was expected to be."""
+        if self.due is not None:
+            if not self.running:
+                self.log.pace.begin(self.room_meanwhile())
+            self.due()
+
     def estimate(self) -> tuple[int, int]:
         """Bytes that are needed, and that may not be."""
         pack_bytes = sum(list(self.log.chunks.sizes.values()))
@@ -119,16 +154,25 @@ class Janitor:
         """Rewrite everything durable so far into a new base, and delete what it replaces; a writer who is quicker than
         this is slowed down meanwhile. Raises: FencedError, LogStoppedError when the log ends meanwhile (nothing is lost
         then), StoreError, DamagedError."""
-        copied = self.base_bytes / self.partitions + self.policy.pack_copy_ratio * self.garbage.pack_live
         with self.log.advanced:
-            self.log.pace.begin(room_meanwhile(self.policy, *self.estimate(), copied))
+            self.running = True
+            self.log.pace.begin(self.room_meanwhile())
+        succeeded = False
         try:
-            return self.compact_now()
+            report = self.compact_now()
+            succeeded = True
         finally:
             with self.log.advanced:
-                self.log.pace.end()
+                self.running = False
                 self.log.pace.at_once = at_once(self.policy, self.estimate()[0])
-                self.log.advanced.notify_all()
+                self.due = self.due if succeeded else None  # nobody is held up because a store fails
+                self.look_out()
+        return report
+
+    def room_meanwhile(self) -> float:
+        """How many bytes may be written from now until a compaction has ended."""
+        copied = self.base_bytes / self.partitions + self.policy.pack_copy_ratio * self.garbage.pack_live
+        return room_meanwhile(self.policy, *self.estimate(), copied)
 
     def compact_now(self) -> Report:
         log = self.log
@@ -143,23 +187,20 @@ class Janitor:
         mover = Mover(log, Relocations.unpack(self.base.relocated), self.policy, cut, self.states_since)
         fresh = Fold(tail)
         fresh_bytes = sum(segment.size for segment in tail) * len(fresh) // max(1, sum(map(len, tail)))
-        partitions = max(self.partitions, partitions_for(self.base_bytes + fresh_bytes))
+        partitions, before_it = max(self.partitions, partitions_for(self.base_bytes + fresh_bytes)), self.partitions
         now_ms = int(log.clock.now() * 1000)
-        archived: list[ArchiveRow] = []
-        old_parts = [part for parts in self.parts.values() for part in parts]
-        if partitions != self.partitions:
-            fold = Fold(self.read_parts(old_parts)).merge(fresh)
-            made = self.rewrite(range(partitions), partitions, fold, cut, now_ms, mover, archived)
-            self.finish(cut, made, old_parts, mover, archived)
-        else:
-            for each, its_fresh in enumerate(fresh.split(partitions, lambda id: partition_of(id, partitions))):
-                old = self.parts.get(each, [])
-                fold = Fold(self.read_parts(old)).merge(its_fresh)
-                made = self.parts | self.rewrite([each], partitions, fold, cut, now_ms, mover, archived)
-                last = each == partitions - 1
-                self.finish(cut if last else self.base.number, made, old, mover if last else None, archived)
-                archived = []
-                log.pace.done = (each + 1) / partitions
+        for each, its_fresh in enumerate(fresh.split(before_it, lambda id: partition_of(id, before_it))):
+            # What was one partition may be several already, if a store has failed in the middle of this.
+            old = [part for key in self.parts if key % before_it == each for part in self.parts[key]]
+            others = {key: parts for key, parts in self.parts.items() if key % before_it != each}
+            fold = Fold(self.read_parts(old)).merge(its_fresh)
+            archived: list[ArchiveRow] = []
+            which = range(each, partitions, before_it)
+            made = others | self.rewrite(which, partitions, fold, cut, now_ms, mover, archived)
+            last = each == before_it - 1
+            self.finish(cut if last else self.base.number, made, old, mover if last else None, archived)
+            log.pace.done = (each + 1) / before_it
+        self.partitions = partitions
         self.collect(first, cut, mover)
         self.meanwhile = log.tail.bytes
         log.metrics.compactions.add(1)
@@ -215,10 +256,7 @@ class Janitor:
             rows[partition_of(id, partitions)] += self.rows_of(id, fold, keeping, now_ms, archived)
         made: dict[int, list[Part]] = {}
         for each, found in rows.items():
-            made[each] = [
-                self.write_part(found[start : start + PART_ROWS_MAX], cut)
-                for start in range(0, len(found), PART_ROWS_MAX)
-            ]
+            made[each] = [self.write_part(rows_of_part, cut) for rows_of_part in parted(found)]
             mover.meet(row[4] for row, _ in found)
             self.garbage.keep(row for row, _ in found)
         mover.archived += len(archived)
@@ -268,7 +306,7 @@ class Janitor:
         base = Base(number, revision, names, relocated=relocated)
         name = base_name(log.writer, number, revision)
         log.objects.create(name, wrap(log.writer, number, log.nonce, base.pack(), Form.BASE, log.keys), number)
-        previous, self.base, self.parts, self.partitions = self.base, base, made, len(made)
+        previous, self.base, self.parts = self.base, base, made
         self.unnamed.clear()
         log.prove()
         if (previous.number, previous.revision) != NO_BASE:
@@ -297,6 +335,18 @@ class Janitor:
         while self.doomed:
             self.log.store.delete(self.doomed[0])
             self.doomed.popleft()
+
+
+def parted(rows: list[tuple[Row, int]]) -> Iterator[list[tuple[Row, int]]]:
+    """Rows as they go into one part each."""
+    start = size = 0
+    for at, (row, _) in enumerate(rows):
+        size += len(row[4])
+        if at > start and (size > PART_BYTES_MAX or at - start == PART_ROWS_MAX):
+            yield rows[start:at]
+            start, size = at, len(row[4])
+    if rows:
+        yield rows[start:]
 
 
 def create_named_by_contents(store: Store, name: str, data: bytes) -> None:

@@ -339,8 +339,8 @@ class Log:
             for each in released:
                 self.bytes_released += each.size
                 beside = sum([pack.size for pack in each.packs])
-                self.tail.add(each.number, each.stored, each.rows, beside)
                 self.pace.add(each.stored + beside)
+                self.tail.add(each.number, each.stored, each.rows, beside)
                 its_tokens = each.tokens
                 self.metrics.commit_records.observe(len(its_tokens))
                 tokens += its_tokens

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ray_durable.checkpoint.stores import Store
+from ray_durable.checkpoint.stores.memory import MemoryStore
 from ray_durable.errors import StoreError
 
 
@@ -46,3 +47,25 @@ class Faulty(Store):
 
     def overwrite(self, name, data):
         return self.act("overwrite", name, lambda: self.inner.overwrite(name, data))
+
+
+class Measured(MemoryStore):
+    """Knows the most that was ever in it."""
+
+    def __init__(self):
+        super().__init__()
+        self.bytes = self.most = 0
+
+    def create(self, name, data):
+        super().create(name, data)
+        self.bytes += len(data)
+        self.most = max(self.most, self.bytes)
+
+    def delete(self, name):
+        self.bytes -= len(self.objects.get(name, b""))
+        super().delete(name)
+
+    def mark(self):
+        """The most since the last mark."""
+        most, self.most = self.most, self.bytes
+        return most

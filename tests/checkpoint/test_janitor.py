@@ -15,8 +15,8 @@ from ray_durable.checkpoint.recovery import recover
 from ray_durable.checkpoint.sealing import seal
 from ray_durable.checkpoint.stores.local import LocalStore
 from ray_durable.checkpoint.stores.memory import MemoryStore
-from ray_durable.errors import FencedError
-from tests.checkpoint.stores import Faulty
+from ray_durable.errors import FencedError, StoreError
+from tests.checkpoint.stores import Faulty, Measured
 
 FOREVER = Policy(retention_s=None)
 C = Kind.CHECKPOINT
@@ -80,32 +80,76 @@ def test_compaction_goes_on_and_on(store, opened):
     assert {each.latest.state for each in recover(store, "w").coroutines.values()} == {b"4.19"}
 
 
-def test_partitions_replace_each_other_one_by_one(opened, monkeypatch):
-    monkeypatch.setattr("ray_durable.checkpoint.compaction.PARTITION_BYTES", 2_000)
-    store = MemoryStore()
+def test_partitions_replace_each_other_one_by_one_also_when_they_become_more(opened, monkeypatch):
+    monkeypatch.setattr("ray_durable.checkpoint.compaction.PARTITION_BYTES", 20_000)
+    store = Measured()
     log = opened(store)
     janitor = Janitor(log, FOREVER)
     chance = random.Random(4)
-    peak = 0
-    create = store.create
-
-    def measured(name, data):
-        nonlocal peak
-        create(name, data)
-        peak = max(peak, sum(map(len, store.objects.values())))
-
-    for _ in range(6):
-        put(log, *((f"c{n}", 1, chance.randrange(1 << 40), C, chance.randbytes(300)) for n in range(100)))
-        before = recover(store, "w")
+    numbers = []
+    for round in range(1, 13):
+        put(log, *((f"c{n}", 1, round, C, chance.randbytes(1500)) for n in range(20 * round)))
+        before, stored, partitions = recover(store, "w"), store.bytes, janitor.partitions
+        store.mark()
         janitor.compact()
         assert readable(recover(store, "w")) == readable(before)
-    assert janitor.partitions == 16
-    live = janitor.base_bytes
-    store.create = measured
-    put(log, *((f"c{n}", 2, 1, C, chance.randbytes(300)) for n in range(50)))
-    janitor.compact()
-    assert peak < 2 * live
+        if partitions >= 4:
+            assert store.most - stored < 0.6 * janitor.base_bytes  # a fourth, what is new, and our own objects
+        numbers.append(janitor.partitions)
+    assert set(numbers) >= {2, 8, 16}
     assert len(janitor.base.parts) == 16
+    assert sum(each.name.startswith("logs/w/parts/") for each in store.list("logs/w/")) == 16
+
+
+@pytest.mark.parametrize("bytes_then", [4_000, 1_000, 16_000])
+@pytest.mark.parametrize("deletes", range(5))
+def test_a_store_that_fails_while_partitions_become_more_loses_nothing(opened, monkeypatch, deletes, bytes_then):
+    """Whether they are to be as many at the next attempt, more or fewer."""
+    inner, left = MemoryStore(), []
+
+    def fault(operation, name):
+        if left and operation == "delete" and "/parts/" in name:
+            left.pop()
+            return None if left else "before"
+        return None
+
+    def partition_bytes(size):
+        monkeypatch.setattr("ray_durable.checkpoint.compaction.PARTITION_BYTES", size)
+
+    chance = random.Random(4)
+    log = opened(Faulty(inner, fault))
+    janitor = Janitor(log, FOREVER)
+    partition_bytes(8_000)
+    put(log, *((f"c{n}", 1, 1, C, chance.randbytes(300)) for n in range(80)))
+    janitor.compact()
+    assert janitor.partitions == 4
+    partition_bytes(4_000)
+    put(log, *((f"c{n}", 1, 2, C, chance.randbytes(300)) for n in range(0, 160, 2)))
+    before = recover(inner, "w")
+    left += [None] * deletes
+    if deletes:
+        with pytest.raises(StoreError, match="cut before"):
+            janitor.compact()
+        assert readable(recover(inner, "w")) == readable(before)
+    partition_bytes(bytes_then)
+    janitor.compact()
+    assert readable(recover(inner, "w")) == readable(before)
+    assert recover(inner, "w").damage == []
+    assert len(inner.list("logs/w/parts/")) == len(janitor.base.parts)
+    assert janitor.partitions >= 4
+
+
+def test_parts_are_no_larger_than_a_slow_link_takes(opened, monkeypatch):
+    monkeypatch.setattr("ray_durable.checkpoint.janitor.PART_BYTES_MAX", 10_000)
+    store = MemoryStore()
+    log = opened(store)
+    put(log, *((f"c{n}", 1, 1, C, random.Random(n).randbytes(2_000)) for n in range(20)), ("d", 1, 1, C, bytes(40_000)))
+    before = recover(store, "w")
+    janitor = Janitor(log, FOREVER)
+    janitor.compact()
+    assert readable(recover(store, "w")) == readable(before)
+    assert len(janitor.base.parts) == 5
+    assert max(each.size for each in store.list("logs/w/parts/")) < 12_000
 
 
 KINDS = [C, C, C, Kind.EVENT, Kind.ITEM, Kind.ADOPTED, Kind.MOVED, Kind.PLACED, Kind.ADMITTED, Kind.COMPLETED]
@@ -339,11 +383,14 @@ def test_history_is_kept_on_request(opened):
 def test_decisions_of_compaction():
     policy = Policy(garbage_ratio=0.5, garbage_bytes_min=100, tail_segments_max=10)
     assert not is_due(policy, 1000, 400, 5)
-    assert is_due(policy, 1000, 500, 5)
+    assert not is_due(policy, 1000, 599, 5)
+    assert is_due(policy, 1000, 600, 5)
     assert is_due(policy, 0, 100, 1)
     assert is_due(policy, 1 << 40, 0, 10)
     assert partitions_for(0) == 1
-    assert partitions_for(1 << 40) == 16
+    assert partitions_for(1 << 30) == 16
+    assert partitions_for(4 << 30) == 64
+    assert partitions_for(1 << 60) == 1024
     assert {partition_of(f"c{n}", 4) for n in range(100)} == {0, 1, 2, 3}
 
 
@@ -359,6 +406,6 @@ def test_the_emptiest_packs_go_first_and_not_too_much_at_a_time():
 def test_compaction_begins_so_early_that_what_is_written_meanwhile_finds_room():
     policy = Policy(garbage_bytes_min=100, garbage_ratio=0.5)
     assert [is_due(policy, 0, garbage, 0) for garbage in (99, 100)] == [False, True]
-    assert [is_due(policy, 400, garbage, 0) for garbage in (199, 200)] == [False, True]
-    assert [is_due(policy, 400, garbage, 0, meanwhile_bytes=60) for garbage in (139, 140)] == [False, True]
-    assert [is_due(policy, 400, garbage, 0, meanwhile_bytes=9999) for garbage in (49, 50)] == [False, True]
+    assert [is_due(policy, 400, garbage, 0) for garbage in (299, 300)] == [False, True]
+    assert [is_due(policy, 400, garbage, 0, meanwhile_bytes=60) for garbage in (239, 240)] == [False, True]
+    assert [is_due(policy, 400, garbage, 0, meanwhile_bytes=9999) for garbage in (74, 75)] == [False, True]

@@ -1,5 +1,6 @@
 """There is so much room for what is written while a log is compacted; beyond it writers go slowly, compaction never."""
 
+import random
 import threading
 
 import pytest
@@ -79,17 +80,17 @@ def test_what_compaction_waits_for_is_not_held_up(pace):
 @pytest.mark.parametrize(
     ("live", "garbage", "copied", "room"),
     [
-        (0, 4 << 20, 0, 4 << 20),
-        (100 << 20, 50 << 20, 6 << 20, 44 << 20),
-        (100 << 20, 95 << 20, 6 << 20, 50 << 17),  # something, so that nobody stands still
+        (0, 4_000_000, 0, 2_800_000),
+        (100_000_000, 50_000_000, 6_000_000, 35_800_000),
+        (100_000_000, 95_000_000, 6_000_000, 6_750_000),  # something, so that nobody stands still
     ],
 )
-def test_room_is_what_is_left_to_twice_what_is_live(live, garbage, copied, room):
-    assert room_meanwhile(Policy(), live, garbage, copied) == room
+def test_room_is_what_is_left_to_a_little_less_than_twice_what_is_live(live, garbage, copied, room):
+    assert room_meanwhile(Policy(garbage_bytes_min=4_000_000), live, garbage, copied) == pytest.approx(room)
 
 
 def test_one_commit_alone_does_not_go_far_beyond_what_makes_a_compaction_due():
-    assert at_once(Policy(), 100 << 20) == 50 << 18
+    assert at_once(Policy(), 100 << 20) == 54 << 18
     log = open_log(MemoryStore(), "w")
     Janitor(log, Policy(garbage_bytes_min=400_000))
     for n in range(20):
@@ -97,6 +98,32 @@ def test_one_commit_alone_does_not_go_far_beyond_what_makes_a_compaction_due():
     log.flush()
     log.close()
     assert len(log.tail.sizes) == 7
+
+
+def test_from_when_it_is_due_writers_are_held_to_the_room_for_a_compaction_until_there_is_no_need():
+    log = open_log(MemoryStore(), "w")
+    janitor, told = Janitor(log, Policy(garbage_bytes_min=100_000)), []
+    janitor.watch(lambda: told.append(log.tail.bytes))
+    log.append("a", 1, 1, Kind.CHECKPOINT, random.Random(1).randbytes(90_000))
+    log.flush()
+    assert (told, log.pace.room) == ([], float("inf"))
+    log.append("a", 1, 2, Kind.CHECKPOINT, random.Random(2).randbytes(20_000))
+    log.flush()
+    assert told == [log.tail.bytes]
+    assert log.pace.room == pytest.approx(1.7 * 100_000 - log.tail.bytes)
+    assert log.pace.written == 0
+    janitor.compact()
+    assert log.pace.room == float("inf")
+    log.append("a", 1, 3, Kind.CHECKPOINT, random.Random(3).randbytes(120_000))
+    log.flush()
+    assert len(told) == 2  # without being asked again
+    assert log.pace.room < 100_000
+    janitor.unwatch()
+    assert log.pace.room == float("inf")
+    log.append("a", 1, 4, Kind.CHECKPOINT, random.Random(4).randbytes(120_000))
+    log.flush()
+    log.close()
+    assert len(told) == 2
 
 
 @pytest.mark.timeout(30)

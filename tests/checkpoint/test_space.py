@@ -12,36 +12,13 @@ from ray_durable.checkpoint.janitor import Janitor
 from ray_durable.checkpoint.log import Log
 from ray_durable.checkpoint.record import Kind
 from ray_durable.checkpoint.recovery import recover
-from ray_durable.checkpoint.stores.memory import MemoryStore
 from ray_durable.errors import StoreError
-from tests.checkpoint.stores import Faulty
+from tests.checkpoint.stores import Faulty, Measured
 from tests.checkpoint.test_janitor import FOREVER, C, opened, put
 from tests.simulation.unthreaded import OneByOne
 from tests.simulation.world import Advanced, Executor, World, WorldClock
 
 __all__ = ["opened"]
-
-
-class Measured(MemoryStore):
-    """Knows the most that was ever in it."""
-
-    def __init__(self):
-        super().__init__()
-        self.bytes = self.most = 0
-
-    def create(self, name, data):
-        super().create(name, data)
-        self.bytes += len(data)
-        self.most = max(self.most, self.bytes)
-
-    def delete(self, name):
-        self.bytes -= len(self.objects.get(name, b""))
-        super().delete(name)
-
-    def mark(self):
-        """The most since the last mark."""
-        most, self.most = self.most, self.bytes
-        return most
 
 
 @pytest.fixture
@@ -182,7 +159,7 @@ def test_space_stays_within_twice_what_is_live_beside_writers_at_full_speed(stat
     found.world.run(600, lambda: found.compactions == 14)
     assert found.compactions == 14
     assert found.log.rows_durable > 4 * count  # whoever writes is slowed down, not stopped
-    assert found.store.most < 2 * found.live + 2 * policy.garbage_bytes_min
+    assert found.store.most < 0.97 * (2 * found.live + 2 * policy.garbage_bytes_min)
 
 
 @pytest.mark.parametrize("size", [300, 200_000])
