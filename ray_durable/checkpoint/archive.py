@@ -17,6 +17,7 @@ from blake3 import blake3
 
 from ray_durable.checkpoint.footer import Form, unwrap, wrap
 from ray_durable.checkpoint.keys import NO_KEY, NO_KEYS, Keys
+from ray_durable.checkpoint.names import is_ours
 from ray_durable.checkpoint.record import Record
 from ray_durable.checkpoint.stores import Store
 from ray_durable.errors import DamagedError
@@ -92,9 +93,12 @@ def read_archive(store: Store, name: str, keys: Keys = NO_KEYS) -> Any:
 
 
 def read_archives(store: Store, keys: Keys = NO_KEYS) -> Iterator[dict[str, Any]]:
-    """Every archived coroutine once, as a dict of the archive's columns. Raises: DamagedError, StoreError."""
+    """Every archived coroutine once, as a dict of the archive's columns; files of other names are not looked at.
+    Raises: DamagedError, StoreError."""
     seen: set[str] = set()
     for listed in store.list(ARCHIVE):
+        if not is_ours(listed.name):
+            continue
         for row in read_archive(store, listed.name, keys).to_pylist():
             if row["coroutine"] not in seen:
                 seen.add(row["coroutine"])

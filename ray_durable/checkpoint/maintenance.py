@@ -15,10 +15,12 @@ from dataclasses import dataclass, field
 
 from ray_durable.checkpoint.archive import ARCHIVE, read_archive
 from ray_durable.checkpoint.chunks import Chunks
-from ray_durable.checkpoint.footer import read_footer
+from ray_durable.checkpoint.footer import Form, read_footer, unwrap
 from ray_durable.checkpoint.keys import NO_KEYS, Keys
 from ray_durable.checkpoint.names import (
+    CODE,
     LogObject,
+    is_ours,
     log_prefix,
     parse_log_object,
     part_name,
@@ -109,14 +111,25 @@ def verify(store: Store, keys: Keys = NO_KEYS) -> Verified:
         result.findings += seal_of(reading)
         result.findings += chunks_of(store, recovery, keys)
         result.findings += unneeded(store, reading, recovery, listed)
-    for archive in store.list(ARCHIVE):
+    for each in [*store.list(ARCHIVE), *store.list(CODE)]:
         result.objects += 1
-        result.bytes += archive.size
-        try:
-            read_archive(store, archive.name, keys)
-        except DamagedError as error:
-            result.findings.append(Finding("damaged", archive.name, error.reason, error.offset))
+        result.bytes += each.size
+        result.findings += single(store, each.name, keys)
     return result
+
+
+def single(store: Store, name: str, keys: Keys) -> Iterator[Finding]:
+    """What is wrong with an object that is whole by itself: an archive, or code."""
+    if not is_ours(name):
+        yield Finding("orphan", name, "it is not ours")
+        return
+    try:
+        if name.startswith(ARCHIVE):
+            read_archive(store, name, keys)
+        elif unwrap(name, store.read(name), keys)[0].form is not Form.CODE:
+            yield Finding("damaged", name, "it is not code")
+    except DamagedError as error:
+        yield Finding("damaged", name, error.reason, error.offset)
 
 
 def damage_of(store: Store, damage: list[DamagedError], keys: Keys) -> Iterator[Finding]:
@@ -173,17 +186,16 @@ def unneeded(store: Store, reading: Reading, recovery: Recovery, listed: list[Li
     for each in listed:
         leaf = each.name.removeprefix(prefix)
         found = parse_log_object(leaf)
-        if found is not None:
+        if not is_ours(each.name):
+            yield Finding("orphan", each.name, "it is not ours")
+        elif found is not None:
             if is_void(found, base, reading):
                 yield Finding("void", each.name, "it does not count: below the base, or beyond the log's end")
         elif leaf.startswith("parts/"):
             if each.name not in parts:
                 yield Finding("orphan", each.name, "no base names it")
-        elif leaf.startswith("chunks/") and leaf[7:].isdecimal():
-            if recovery.fenced and int(leaf[7:]) not in packs:
-                yield Finding("orphan", each.name, "no state refers to it")
-        elif not leaf.startswith("plan-"):
-            yield Finding("orphan", each.name, "it is not ours")
+        elif leaf.startswith("chunks/") and recovery.fenced and int(leaf[7:]) not in packs:
+            yield Finding("orphan", each.name, "no state refers to it")
 
 
 def is_void(found: LogObject, base: tuple[int, int], reading: Reading) -> bool:
@@ -205,10 +217,8 @@ def needed_packs(recovery: Recovery) -> set[int]:
 
 
 def stats(store: Store, keys: Keys = NO_KEYS) -> list[LogStats]:
-    """Figures of every log, and which keys its objects need: a key that no object names may be dropped.
-
-    Raises: StoreError.
-    """
+    """Figures of every log, and which keys its objects need. A key that no object names may be dropped, if
+    `keys_beside_logs` does not name it either. Raises: StoreError."""
     return [stats_of(store, writer, keys) for writer in writers(store)]
 
 
@@ -228,14 +238,25 @@ def stats_of(store: Store, writer: str, keys: Keys) -> LogStats:
         else:
             result.segments += 1
             result.segment_bytes += each.size
-        try:
-            footer = read_footer(each.name, store.read(each.name, -1000))
-        except (DamagedError, NotFoundError):
-            continue  # `verify` names it; here only keys are counted
-        for key in {footer.signing_id, footer.encryption_id}:
-            name = key.hex() if key.strip(b"\0") else ""
-            result.keys[name] = result.keys.get(name, 0) + 1
+        for key in needed_keys(store, each.name):
+            result.keys[key] = result.keys.get(key, 0) + 1
     return result
+
+
+def needed_keys(store: Store, name: str) -> set[str]:
+    """The ids of the keys that signed and encrypted an object, "" for neither; none of one that tells nothing, which
+    `verify` names."""
+    try:
+        footer = read_footer(name, store.read(name, -1000))
+    except (DamagedError, NotFoundError):
+        return set()
+    return {key.hex() if key.strip(b"\0") else "" for key in (footer.signing_id, footer.encryption_id)}
+
+
+def keys_beside_logs(store: Store) -> Counter[str]:
+    """Objects per key among archives and code, as `stats` counts those of logs. Raises: StoreError."""
+    listed = [*store.list(ARCHIVE), *store.list(CODE)]
+    return Counter(key for each in listed if is_ours(each.name) for key in needed_keys(store, each.name))
 
 
 def compact(
@@ -297,7 +318,7 @@ def delete_orphans(store: Store, writer: str, keys: Keys, before_s: float) -> li
     old = {each.name for each in listed if each.modified_s < before_s}
     deleted = []
     for finding in unneeded(store, reading, fold_reading(reading), listed):
-        if finding.kind == "orphan" and finding.name in old and "not ours" not in finding.reason:
+        if finding.kind == "orphan" and finding.name in old and is_ours(finding.name):
             store.delete(finding.name)
             deleted.append(finding.name)
     return deleted

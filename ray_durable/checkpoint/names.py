@@ -8,8 +8,16 @@ from dataclasses import dataclass
 from ray_durable.checkpoint.stores import Store
 from ray_durable.errors import AlreadyExists, StoreError
 
-LOGS = "logs/"
+LOGS, CODE = "logs/", "code/"
 WRITER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=+@-]{0,199}\Z")
+OURS = re.compile(
+    r"""(?x) logs/[A-Za-z0-9][A-Za-z0-9._=+@-]{0,199}/
+             ([0-9]{16} | base-[0-9]{16}-[0-9]{6} | plan-[0-9]{16} | parts/[0-9a-f]{32} | chunks/[0-9]{16})
+           | archive/[^/]+-[0-9a-f]{32}\.parquet
+           | (cluster|controller)/[0-9]{8,} | alive/[0-9]+
+           | code/[0-9a-f]{40}
+           | probe/[0-9a-f]{32}(-[0-9]+)?"""
+)
 NUMBER = re.compile(r"(?:base-([0-9]{16})-([0-9]{6})|([0-9]{16}))\Z")
 
 
@@ -61,9 +69,14 @@ def parse_log_object(leaf: str) -> LogObject | None:
     return LogObject(int(found[1]), base=True, revision=int(found[2]))
 
 
+def is_ours(name: str) -> bool:
+    """Whether an object has a name that `ray_durable` gives. Any other is a user's, and is never deleted."""
+    return OURS.fullmatch(name) is not None
+
+
 def writers(store: Store) -> list[str]:
-    """Every log in the store, by its writer's name, sorted."""
-    return store.folders(LOGS)
+    """Every log in the store, by its writer's name, sorted. A folder that could not be one is somebody else's."""
+    return [name for name in store.folders(LOGS) if WRITER.match(name)]
 
 
 def claim(store: Store, prefix: str, data: bytes) -> int:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from ray_durable.checkpoint.footer import Form, wrap
 from ray_durable.checkpoint.keys import NO_KEYS, Keys
-from ray_durable.checkpoint.names import base_name, log_prefix, plan_name, segment_name
+from ray_durable.checkpoint.names import base_name, is_ours, log_prefix, plan_name, segment_name
 from ray_durable.checkpoint.reading import Base
 from ray_durable.checkpoint.recovery import Recovered, Recovery
 from ray_durable.checkpoint.references import find_references
@@ -64,8 +64,9 @@ def held_logs(recoveries: Iterable[Recovery]) -> set[str]:
 
 
 def retire(store: Store, log: Recovery, nonce: bytes, keys: Keys = NO_KEYS) -> int:
-    """Delete everything of a sealed log but its seal and plan. The caller has asked `may_retire`. Safe to repeat, also
-    after a crash in the middle. Returns the number of objects deleted. Raises: StoreError."""
+    """Delete everything of a sealed log but its seal and plan; a user's own files in its folder stay. The caller has
+    asked `may_retire`. Safe to repeat, also after a crash in the middle. Returns the number of objects deleted. Raises:
+    StoreError."""
     assert log.sealed is not None
     length = log.length
     emptied = base_name(log.writer, length, 999_999)
@@ -77,7 +78,7 @@ def retire(store: Store, log: Recovery, nonce: bytes, keys: Keys = NO_KEYS) -> i
     stay = {emptied, segment_name(log.writer, length), plan_name(log.writer, length)}
     deleted = 0
     for listed in store.list(log_prefix(log.writer)):
-        if listed.name not in stay:
+        if listed.name not in stay and is_ours(listed.name):
             store.delete(listed.name)
             deleted += 1
     return deleted

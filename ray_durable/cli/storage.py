@@ -65,7 +65,7 @@ def stats(url: StorageArgument = None, storage: StorageOption = None) -> Answer:
     recoveries = dict(recovered(store, keys))
     states = dict(sorted(Counter(each.state for each in survey(recoveries)).items()))
     unreadable = sum(len(each.damage) for each in recoveries.values())
-    used: Counter[str] = sum((Counter(log.keys) for log in logs), Counter())
+    used = sum((Counter(log.keys) for log in logs), maintenance.keys_beside_logs(store))
     used.pop("", None)
     plain: dict[str, Any] = {
         "storage": store.url,
@@ -214,7 +214,9 @@ def existing(storage: str | None) -> tuple[Store, Keys]:
 
 
 def objects(store: Store) -> list[Listed]:
-    return [each for prefix in OURS for each in store.list(prefix)]
+    from ray_durable.checkpoint.names import is_ours
+
+    return [each for prefix in OURS for each in store.list(prefix) if is_ours(each.name)]
 
 
 def recovered(store: Store, keys: Keys) -> Iterator[tuple[str, Recovery]]:

@@ -3,18 +3,22 @@ import re
 
 import pytest
 
+from ray_durable.actors import terms
+from ray_durable.actors.code import code_name
 from ray_durable.checkpoint.codec import dumps
 from ray_durable.checkpoint.compaction import Policy
+from ray_durable.checkpoint.footer import Form, wrap
 from ray_durable.checkpoint.janitor import Janitor
 from ray_durable.checkpoint.keys import Keys
 from ray_durable.checkpoint.log import open_log
-from ray_durable.checkpoint.maintenance import compact, stats, verify
-from ray_durable.checkpoint.names import segment_name
+from ray_durable.checkpoint.maintenance import compact, keys_beside_logs, stats, verify
+from ray_durable.checkpoint.names import claim, is_ours, plan_name, segment_name
 from ray_durable.checkpoint.record import Kind
 from ray_durable.checkpoint.recovery import recover
 from ray_durable.checkpoint.salvage import salvage
 from ray_durable.checkpoint.sealing import seal
 from ray_durable.checkpoint.stores.memory import MemoryStore
+from ray_durable.clock import SYSTEM_CLOCK
 from ray_durable.errors import DamagedError
 
 C = Kind.CHECKPOINT
@@ -104,22 +108,87 @@ def test_a_lost_segment_under_a_seal_is_found():
 
 def test_what_nothing_refers_to_is_found_and_cleaned_up():
     store = a_store()
-    store.create("logs/old/parts/0123", b"left by a crash")
+    store.create("logs/old/parts/" + 32 * "0", b"left by a crash")
     store.create("logs/old/0000000000000007", store.objects[segment_name("old", 0)])
     store.create("logs/old/notes.txt", b"a user's")
     store.create("logs/old/chunks/notes.txt", b"a user's")
     kinds = {finding.name: finding.kind for finding in verify(store).findings}
     assert kinds == {
-        "logs/old/parts/0123": "orphan",
+        "logs/old/parts/" + 32 * "0": "orphan",
         "logs/old/0000000000000007": "void",
         "logs/old/notes.txt": "orphan",
         "logs/old/chunks/notes.txt": "orphan",
     }
     assert verify(store).sound
     done = compact(store, orphan_age_s=0)
-    assert done.orphans == ["logs/old/parts/0123"]
+    assert done.orphans == ["logs/old/parts/" + 32 * "0"]
     assert {"logs/old/notes.txt", "logs/old/chunks/notes.txt"} <= set(store.objects)
     assert compact(store, orphan_age_s=3600).orphans == []
+
+
+def test_code_is_verified_and_keys_of_archives_and_code_are_counted():
+    old, new = Keys(signing=[b"o" * 16]), Keys(signing=[b"n" * 16, b"o" * 16], encryption=[b"e" * 32])
+    store = a_store(keys=old)
+    store.create(code_name("k"), wrap("code", 0, bytes(16), b"def f(): ...", Form.CODE, old))
+    assert verify(store, old).sound
+    (archive,) = [name for name in store.objects if name.startswith("archive/")]
+    assert keys_beside_logs(store) == {old.signing_id.hex(): 2, "": 2}
+    store.create(code_name("l"), wrap("code", 0, bytes(16), b"def g(): ...", Form.CODE, new))
+    assert keys_beside_logs(store)[new.encryption_id.hex()] == 1
+    flip(store, code_name("k"), 5)
+    damaged = [finding.name for finding in verify(store, old).findings if finding.kind == "damaged"]
+    assert damaged == sorted([code_name("k"), code_name("l")])  # one is changed, of one the key is not at hand
+    assert archive not in damaged
+
+
+FOREIGN = [
+    "logs/old/notes.txt",
+    "logs/old/0123",
+    "logs/old/plan-b",
+    "logs/old/parts/notes.txt",
+    "logs/old/parts/0123",
+    "logs/old/chunks/7",
+    "logs/old/chunks/2024/0000000000000001",
+    "logs/old/copy/0000000000000001",
+    "logs/live/base-of-all",
+    "logs/live/parts/" + 31 * "0",
+    "logs/my own/0000000000000000",
+    "logs/README",
+    "archive/2024.parquet",
+]
+
+
+def test_every_name_that_is_given_is_known_as_ours():
+    store = a_store()
+    assert claim(store, terms.CLUSTERS, b"me") == claim(store, terms.CONTROLLERS, b"me") == 1
+    names = [*store.objects, terms.counter_name(12), code_name("shop.orders:pipeline#12ab"), plan_name("old", 3)]
+    names += [f"probe/{SYSTEM_CLOCK.unique()}", f"probe/{SYSTEM_CLOCK.unique()}-7"]
+    assert {name.split("/")[0] for name in names} == {*"alive archive cluster code controller logs probe".split()}
+    assert [name for name in names if not is_ours(name)] == []
+
+
+@pytest.mark.parametrize("adopted", [True, False])
+def test_a_users_files_stay_whatever_is_deleted_beside_them(adopted):
+    store = a_store()
+    for name in FOREIGN:
+        store.create(name, name.encode())
+    heir = open_log(store, "heir")
+    janitor = Janitor(heir, Policy(retention_s=None))
+    for id in "ac" if adopted else "":
+        heir.append(id, 10, 0, Kind.ADOPTED, b"header")
+        heir.append(id, 10, 0, C, dumps(random.Random(2).randbytes(200_000), heir.chunks))
+    heir.flush()
+    store.create("logs/heir/0000000000000000.bak", b"a user's")
+    store.create("logs/heir/chunks/0000000000000001.bak", b"a user's")
+    assert verify(store).sound
+    janitor.compact()
+    heir.close()
+    done = compact(store, process_gone=lambda writer: writer == "old", orphan_age_s=0)
+    assert done.retired == (["old"] if adopted else [])
+    assert segment_name("old", 0) not in store.objects or not adopted
+    kept = {name: store.objects[name] for name in FOREIGN}
+    assert kept == {name: name.encode() for name in FOREIGN}
+    assert {"logs/heir/0000000000000000.bak", "logs/heir/chunks/0000000000000001.bak"} < set(store.objects)
 
 
 def test_sealed_logs_are_emptied_once_all_in_them_is_adopted_elsewhere():
