@@ -1,4 +1,5 @@
-"""Real object stores for tests: moto's S3 and Azurite, each a process on a free port of this machine."""
+"""Real object stores for tests: moto's S3, also as Google's, and Azurite: each a process on a free port of this
+machine."""
 
 from __future__ import annotations
 
@@ -64,6 +65,19 @@ def s3():
             urllib.request.Request(f"{options['endpoint']}/bucket", method="PUT"), timeout=30
         ).close()
         yield "s3://bucket/prefix", options
+
+
+@contextlib.contextmanager
+def google():
+    """The URL of a bucket in a server that speaks as much of Google's XML API as we need, with options for it."""
+    with s3() as (_, options):
+        yield (
+            "gs://bucket/prefix",
+            {
+                "endpoint": options["endpoint"],
+                "bearer_token": "test",
+            },
+        )
 
 
 def azurite_command() -> str:
