@@ -116,6 +116,13 @@ class Settings:
     drain_timeout_s: float = setting(
         30.0, unit="seconds", above=0, text="Time to empty a draining node when the drain names no deadline of its own."
     )
+    host_crashes_max: int = setting(
+        4,
+        unit="processes",
+        at_least=0,
+        text="Host processes that may end in a row while they run the same step of a coroutine, before it is given up;"
+        " 0: it never is.",
+    )
 
     # Store.
     store_timeout_s: float = setting(

@@ -188,7 +188,10 @@ class DurableStream:
         import ray
 
         if is_inside():
-            raise RuntimeError("waiting here would block this coroutine's host: in durable code read it by `async for`")
+            raise RuntimeError(
+                "waiting here would block this coroutine's host: read a stream in an async durable function, by "
+                "`async for`"
+            )
         found, ref = connected("a durable stream").submit("next_item", self.id, self.index, num_returns=2)
         if ray.get(found):
             self.index += 1

@@ -22,6 +22,7 @@ as `args`, so that an error survives pickle and a trip through Ray.
     ├── StaleTermError               a command of a controller that was replaced
     ├── StorageInUseError            another live cluster works on this storage
     ├── HostStartError               no host for this coroutine starts
+    ├── HostCrashedError             its host processes end, again and again
     ├── CoroutineCancelledError      what a cancelled coroutine's result is
     └── ...                          see each class
 """
@@ -340,6 +341,21 @@ class HostStartError(RayDurableError):
         return (
             f"{self.name!r} has not begun, and was given up: no host with its runtime_env has started in {self.tries} "
             f"tries. {self.reason} Nothing of it was run. Mend the runtime_env and start it again."
+        )
+
+
+class HostCrashedError(RayDurableError):
+    """A coroutine was given up: the processes that ran it have ended, one after the other. Fields: `name` (or id),
+    `function`, `times`."""
+
+    def __init__(self, name: str, function: str, times: int) -> None:
+        super().__init__(name, function, times)
+        self.name, self.function, self.times = name, function, times
+
+    def __str__(self) -> str:
+        return (
+            f"{self.name!r} ({self.function}) was given up: {self.times} host processes in a row have ended while they "
+            "ran the same step of it. Look for native code that crashes or blocks, for os._exit, and at memory."
         )
 
 

@@ -306,6 +306,8 @@ class Controller:
         state, demands = self.state(entry), entry.header.demands
         if state not in ("pending", "moving"):
             return None
+        if times := entry.crashes.times:
+            return f"{times} host processes in a row have ended while they ran it"
         tries = self.fleet.trouble(entry.header.id, demands)
         if tries is not None:
             return f"no host starts ({tries.failures} failures in a row): {tries.reason}"

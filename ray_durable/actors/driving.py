@@ -8,6 +8,7 @@ import types
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
+from ray_durable.actors.culprits import IDLE, note
 from ray_durable.runner import Branch, Outcome
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class AsyncDriver:
         while True:
             yield from self.wakeup
             (value, error), self.answer = self.answer, (None, None)
-            outcome, answer = self.branch.step(value, error)
+            outcome, answer = self.step(value, error)
             while outcome is Outcome.FOREIGN:
                 self.foreign = True
                 if self.branch.coroutine.stirred:
@@ -74,11 +75,19 @@ class AsyncDriver:
                     self.engine.ready.append((self.branch, value, error))
                     yield from self.wakeup
                     (value, error), self.answer = self.answer, (None, None)
-                outcome, answer = self.branch.step(value, error)
+                outcome, answer = self.step(value, error)
             self.wakeup = self.engine.loop.create_future()
             self.stepped(self.branch, outcome, answer)
             if outcome is not Outcome.SUSPENDED:
                 return
+
+    def step(self, value: Any, error: BaseException | None) -> tuple[Outcome, Any]:
+        """Run the branch to its next request, end or foreign awaitable."""
+        running = self.engine.running
+        note(running, self.branch.coroutine)
+        taken = self.branch.step(value, error)
+        running[:] = IDLE
+        return taken
 
     def is_held(self) -> bool:
         """Whether this host may resume nothing just now."""

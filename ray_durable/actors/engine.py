@@ -13,11 +13,13 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from mmap import mmap
 from typing import Any
 
 from ray_durable.actors import ending, leaving, letters
 from ray_durable.actors.arranging import arrangers, resume_stream
 from ray_durable.actors.attending import attend, attend_always, is_cancelled
+from ray_durable.actors.culprits import IDLE, note
 from ray_durable.actors.driving import AsyncDriver
 from ray_durable.actors.hosted import Answered, Hosted, Leaving
 from ray_durable.actors.mailbox import Message
@@ -70,6 +72,7 @@ class Engine:
         self.turns = 0
         self.allowed: Callable[[], bool] = lambda: True  # a host says here whether it holds its lease
         self.on_failure: Callable[[Exception], None] = self.raise_later
+        self.running: bytearray | mmap = bytearray(IDLE)  # what runs just now; a host's is a file that outlives it
         self.before_commit: Callable[[], None] = lambda: None  # a host stores code here that the frames refer to
         self.arrangers: dict[type[Request], Callable[[Engine, Branch, Any], None]] = dict(arrangers())
 
@@ -104,6 +107,7 @@ class Engine:
                 except Exception as error:
                     self.fail(branch, error)
             self.tally.turn_begins(began, waiting, count)
+        self.running[:] = IDLE
         if self.unsaved:
             save_together(self)
         self.tally.turn_ends(began)
@@ -136,6 +140,7 @@ class Engine:
                 branch.driver = AsyncDriver(branch, self)
             branch.driver.wake(value, error)
         else:
+            note(self.running, branch.coroutine)
             self.stepped(branch, *branch.step(value, error))
 
     def stepped(self, branch: Branch, outcome: Outcome, answer: Any) -> None:

@@ -16,6 +16,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ray_durable.actors import cluster
 from ray_durable.actors.backoff import Tries, after_end, is_due
+from ray_durable.actors.culprits import Culprit
 from ray_durable.actors.heartbeat import Listener
 from ray_durable.actors.host import Host
 from ray_durable.actors.membership import Heard, Limits, Verdict, judge
@@ -88,6 +89,7 @@ class Fleet:
         self.term, self.settings, self.log, self.clock = term, settings, log, clock
         self.on_finished, self.on_ready, self.on_change = on_finished, on_ready, on_change
         self.on_replaced, self.on_failed = on_replaced, on_failed
+        self.culprits: list[Culprit] = []  # what dead hosts ran, as far as nobody has taken note
         self.tries: dict[str, Tries] = {}  # by place, where hosts fail to start
         self.began = clock.monotonic()
         self.hosts: dict[str, HostRecord] = {}
@@ -230,6 +232,7 @@ class Fleet:
         facts = await record.handle.hello.remote(self.term, self.listener.address, self.listener.token)
         record.node, record.pid, record.metrics = facts["node"], facts["pid"], facts["metrics"]
         record.dedicated_to, record.environment = facts["dedicated_to"], facts["environment"]
+        self.culprits += facts["culprits"]
         record.began = record.ready_at = self.clock.monotonic()
         record.place = record.dedicated_to or record.environment or record.node
         if record.state in ("starting", "suspect"):

@@ -20,6 +20,7 @@ from typing import Any
 from ray_durable import operations
 from ray_durable.actors import cluster, refs
 from ray_durable.actors.code import CodeShelf
+from ray_durable.actors.culprits import Culprit, Mark, found_in
 from ray_durable.actors.engine import Engine
 from ray_durable.actors.exporter import Exporter, watch_loop_lag
 from ray_durable.actors.heartbeat import Beater
@@ -65,6 +66,8 @@ class Host:
         self.sent = 0
         self.news: asyncio.Event | None = None
         self.engine: Engine
+        self.mark: Mark  # what runs here, for whoever comes after
+        self.culprits: list[Culprit] = []  # what hosts before this one on this machine have died of
         self.beater: Beater | None = None
         self.started = False
         self.unsealed_at = 0.0
@@ -98,12 +101,14 @@ class Host:
             raylet_is_alive=cluster.raylet_is_alive,
             loop_is_alive=threading.current_thread().is_alive,
         )
+        culprits, self.culprits = self.culprits, []
         return {
             "pid": os.getpid(),
             "node": cluster.this_node_id(),
             "metrics": self.exporter.address or "",
             "dedicated_to": self.dedicated_to,
             "environment": self.environment,
+            "culprits": culprits,
         }
 
     def start(self) -> None:
@@ -117,11 +122,15 @@ class Host:
         loop.set_exception_handler(self.loop_failed)
         self.news = asyncio.Event()
         self.event_log = open_event_log(self.incarnation, self.settings, cluster.log_directory())
+        folder = cluster.log_directory().parent / "ray_durable" / self.settings.namespace
+        self.culprits = found_in(folder)
+        self.mark = Mark(folder, self.incarnation)
         metrics = Metrics(node=cluster.this_node_id()[:12], host=self.incarnation, on=self.settings.metrics)
         self.metrics = metrics
         self.tally = Tally(metrics)
         self.engine = Engine(loop, tally=self.tally, turn_size=self.settings.turn_size, on_finished=self.finished)
         self.engine.allowed = self.allowed
+        self.engine.running = self.mark.place
         store, keys = open_metered(self.settings, metrics), keys_of(self.settings)
         set_policy(self.settings.code_identity)
         self.engine.before_commit = CodeShelf(store, keys).shelve
@@ -197,6 +206,7 @@ class Host:
     def log_stopped(self, error: Exception) -> None:
         """The log is over: run and release nothing more, and end this process."""
         self.engine.stop()
+        self.mark.clear()
         self.event_log.error("log_stopped", error)
         if isinstance(error, FencedError) and self.beater is not None:
             self.beater.say_fenced()

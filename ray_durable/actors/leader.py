@@ -16,6 +16,7 @@ from typing import Any
 import ray
 
 from ray_durable.actors.balancing import Calm
+from ray_durable.actors.culprits import Culprit, after_crash
 from ray_durable.actors.events import Events
 from ray_durable.actors.fleet import Fleet, HostRecord
 from ray_durable.actors.ledger import Entry, Ledger
@@ -29,7 +30,7 @@ from ray_durable.checkpoint.log import Log
 from ray_durable.checkpoint.record import Kind
 from ray_durable.clock import SYSTEM_CLOCK, Clock
 from ray_durable.config import Settings
-from ray_durable.errors import HostStartError, NameTakenError, NoSuchCoroutineError
+from ray_durable.errors import HostCrashedError, HostStartError, NameTakenError, NoSuchCoroutineError
 from ray_durable.logs import EventLog
 from ray_durable.metrics import Metrics
 
@@ -122,8 +123,8 @@ class Leader:
 
     def place(self, header: Header, extra: Counter[str] | None = None) -> str | None:
         """The incarnation that is to run a coroutine now, or None."""
-        demands = header.demands
-        if demands.dedicated:
+        demands, entry = header.demands, self.ledger.entries.get(header.id)
+        if demands.dedicated or (entry is not None and entry.apart):
             made = self.fleet.make_dedicated(header.id, demands)
             return None if made is None else made.incarnation
         if demands.runtime_env:
@@ -140,7 +141,7 @@ class Leader:
             if entry.cancelled:
                 self.fleet.spawn(self.cancel_unplaced(entry))
                 continue
-            if (trouble := self.hopeless(entry)) is not None:
+            if (trouble := self.hopeless(entry) or self.deadly(entry)) is not None:
                 self.fleet.spawn(self.end_unplaced(entry, "failed", trouble))
                 continue
             target = self.place(entry.header, extra)
@@ -164,6 +165,21 @@ class Leader:
         if tries is None or not tries.hopeless:
             return None
         return HostStartError(header.name or header.id, tries.failures, tries.reason)
+
+    def deadly(self, entry: Entry) -> HostCrashedError | None:
+        """Why no further host shall run this coroutine."""
+        header, times = entry.header, entry.crashes.times
+        if not times or not 0 < self.settings.host_crashes_max <= times:
+            return None
+        return HostCrashedError(header.name or header.id, header.function, times)
+
+    def crashed(self, culprit: Culprit) -> None:
+        """A host's process has ended while it ran a coroutine: where that goes next it is alone."""
+        entry = self.ledger.entries.get(culprit.coroutine)
+        if entry is None or entry.finished is not None or culprit.host in entry.crashes.hosts:
+            return
+        entry.crashes = after_crash(entry.crashes, culprit)
+        self.events.add("host_crashed", host=culprit.host, coroutine=culprit.coroutine, times=entry.crashes.times)
 
     async def cancel_unplaced(self, entry: Entry) -> None:
         """Cancel a coroutine that no host has been promised."""

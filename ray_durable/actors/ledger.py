@@ -7,6 +7,7 @@ from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from ray_durable.actors.culprits import NO_CRASHES, Crashes
 from ray_durable.actors.outcomes import Finished
 from ray_durable.actors.transfer import Header, Transfer
 
@@ -30,11 +31,17 @@ class Entry:
     source: str = ""  # the host whose `moved` record is needed until it is adopted
     left: set[str] = field(default_factory=set)  # hosts that gave it up: they keep what chunks are needed until it ends
     bound_for: str | None = None  # where it is being moved, before the move is durable
+    crashes: Crashes = NO_CRASHES  # of hosts that ran it
     cancelled: bool = False  # it is to be cancelled as soon as no host has been promised it
     finished: Finished | None = None
     in_log: bool = False  # its outcome is not kept here: see `results`
     waiters: list[asyncio.Future[None]] = field(default_factory=list)
     items: dict[int, bytes] = field(default_factory=dict)
+
+    @property
+    def apart(self) -> bool:
+        """Whether it gets a host of its own: it asks for resources, or hosts have died of it."""
+        return self.header.demands.dedicated or self.crashes.times > 0
 
     @property
     def leaving(self) -> bool:

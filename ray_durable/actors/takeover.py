@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ray_durable.actors import cluster
+from ray_durable.actors.culprits import Culprit
 from ray_durable.actors.facts import facts_in, finished_in, state_to_follow, transfer_from
 from ray_durable.actors.fleet import HostRecord
 from ray_durable.actors.ledger import Entry
@@ -57,9 +58,19 @@ async def take_over(leader: Leader, record: HostRecord, sign: str, reason: str) 
         leader.metrics.takeover_time.observe(now - sealed_at, 1, "adopt")
         leader.metrics.takeover_time.observe(now - heard, 1, "total")
 
+    if record.dedicated_to is not None and reason in ("host_died", "host_hung"):
+        blame(leader, record, sealed.recovery)
     carry_out(leader, sealed, reason, settled)
     leader.fleet.hosts.pop(incarnation, None)
     await leader.place_waiting()
+
+
+def blame(leader: Leader, record: HostRecord, recovery: Recovery) -> None:
+    """A host of one coroutine has died of that."""
+    id = record.dedicated_to
+    found = None if id is None else recovery.coroutines.get(id)
+    if id is not None and found is not None and (transfer := transfer_from(found)) is not None:
+        leader.crashed(Culprit(record.incarnation, id, transfer.seq))
 
 
 async def with_its_node(leader: Leader, record: HostRecord, reason: str) -> str:
@@ -83,7 +94,8 @@ async def seal_log(leader: Leader, writer: str) -> Sealed:
 
         def place(id: str) -> str:
             header = headers[id]
-            if header is None or header.demands.dedicated:
+            entry = leader.ledger.entries.get(id)
+            if header is None or header.demands.dedicated or (entry is not None and entry.apart):
                 return ""  # a host of its own is made when the seal is durable
             return choose(header.demands, views, extra) or ""
 

@@ -30,6 +30,9 @@ async def watch(leader: Leader, changed: asyncio.Event) -> None:
         except TimeoutError:
             pass
         changed.clear()
+        culprits, fleet.culprits = fleet.culprits, []
+        for culprit in culprits:
+            leader.crashed(culprit)
         for verdict in fleet.verdicts():
             act_on(leader, verdict)
         fleet.ensure_shared_hosts()

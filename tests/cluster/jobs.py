@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import socket
 import time
@@ -160,6 +161,12 @@ def flaky(journal):
         if len(file.readlines()) < 3:
             raise OSError("not yet")
     return "done"
+
+
+@ray_durable.remote
+def crashes():
+    time.sleep(0.01)
+    ctypes.string_at(0)
 
 
 @ray_durable.remote

@@ -14,7 +14,7 @@ import pytest
 import ray
 
 import ray_durable
-from ray_durable.errors import CoroutineCancelledError
+from ray_durable.errors import CoroutineCancelledError, HostCrashedError
 from tests.cluster import inside_jobs, jobs
 from tests.cluster.live import LiveCluster, log_objects, until
 
@@ -159,6 +159,20 @@ def test_a_pending_call_of_the_caller_is_waited_for_again_by_the_next_host(live,
     gate.touch()
     assert ray.get(ref, timeout=60) == {"pending": 9}
     assert journal.read_text().split() == ["3"], "it is no call of the coroutine's own, to be made again"
+
+
+def test_one_that_crashes_its_hosts_is_set_apart_and_given_up(live, tmp_path):
+    live.until_hosts(2)
+    (tmp_path / "journals").mkdir()
+    refs = start(10, tmp_path / "journals")
+    bad = jobs.crashes.options(name="bad").remote()
+    with pytest.raises(HostCrashedError, match=r"'bad' \(tests.cluster.jobs.crashes\).* 4 host processes in a row"):
+        ray.get(bad, timeout=120)
+    id = ray_durable.get_handle("bad").status()["id"]
+    crashed = {e["host"] for e in live.ask("events_since", 0) if e["kind"] == "host_crashed" and e["coroutine"] == id}
+    assert len(crashed) == 4
+    assert any(host.startswith("host-any") for host in crashed), "one that nobody shared with it"
+    assert ray.get(refs, timeout=120) == [list(range(STEPS))] * len(refs)
 
 
 def test_messages_and_streams_survive_the_death_of_their_host(live):

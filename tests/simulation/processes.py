@@ -126,7 +126,7 @@ class LocalFleet(Fleet):
         self.changed = asyncio.Event()
         self.on_change, self.on_replaced = self.changed.set, on_replaced
         self.hosts, self.nodes, self.draining, self.lost_nodes, self.tries = {}, {}, {}, set(), {}
-        self.tasks, self.loop = set(), world.loop
+        self.tasks, self.loop, self.culprits = set(), world.loop, []
         self.listener = types.SimpleNamespace(beats={}, given_up=set(), address=None, token="")
 
     def on_finished(self, finished):

@@ -1,0 +1,63 @@
+"""Who is blamed for a host's death: the coroutine whose step it was, as far as a dead process can tell."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import types
+
+from ray_durable.actors.culprits import IDLE, NO_CRASHES, Culprit, Mark, after_crash, found_in, note
+
+DYING = """
+import os, signal, sys, types
+from pathlib import Path
+from ray_durable.actors.culprits import IDLE, Mark, note
+folder, host, id, busy = sys.argv[1:]
+mark = Mark(Path(folder), host)
+note(mark.place, types.SimpleNamespace(id="a" * 32, seq=1))
+note(mark.place, types.SimpleNamespace(id=id, seq=7))
+if busy == "no":
+    mark.place[:] = IDLE
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def die(folder, host, id="poison", busy="yes"):
+    ended = subprocess.run([sys.executable, "-c", DYING, str(folder), host, id, busy], timeout=60)
+    assert ended.returncode == -signal.SIGKILL
+
+
+def test_what_a_killed_process_ran_is_told_once(tmp_path):
+    die(tmp_path, "host-1")
+    assert found_in(tmp_path) == [Culprit("host-1", "poison", 7)]
+    assert found_in(tmp_path) == []
+
+
+def test_one_that_ran_nothing_blames_nobody(tmp_path):
+    die(tmp_path, "host-1", busy="no")
+    assert found_in(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_living_hosts_file_is_left_alone(tmp_path):
+    mark = Mark(tmp_path, "host-1")
+    note(mark.place, types.SimpleNamespace(id="x", seq=1))
+    assert found_in(tmp_path) == []
+    assert mark.path.exists()
+    mark.clear()
+    assert mark.place[:] == IDLE
+
+
+def test_a_folder_without_hosts_has_no_culprits(tmp_path):
+    assert found_in(tmp_path / "none") == []
+
+
+def test_crashes_count_in_a_row_at_one_step_and_each_host_once():
+    first = after_crash(NO_CRASHES, Culprit("a", "c", 5))
+    assert first.times == 1
+    assert after_crash(first, Culprit("a", "c", 5)) == first
+    second = after_crash(first, Culprit("b", "c", 5))
+    assert second.times == 2
+    assert after_crash(second, Culprit("a", "c", 5)) == second, "told by its log and by its file"
+    assert after_crash(second, Culprit("c", "c", 6)).times == 1, "a checkpoint came in between"
