@@ -10,6 +10,7 @@ a loop costs nothing meanwhile. Elsewhere (or where other tools hold all of its 
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from threading import get_ident
@@ -46,6 +47,7 @@ class BackEdge(BaseException):
 
 DUE = Due()
 DUE_NAME = "a back-edge is due"  # no name that source could have
+TOOL_NAME = "ray_durable"
 
 
 Place = tuple[int | None, ...]
@@ -101,11 +103,16 @@ def back_edge_async() -> Any:
 if sys.version_info >= (3, 12):
     monitoring = sys.monitoring
 
+    @functools.cache
     def tool() -> int | None:
-        """An id for `sys.monitoring`; None when others hold those that are nobody's by convention."""
+        """Our id for `sys.monitoring`, taken when a loop is first compiled so that it needs one; None when others hold
+        those that are nobody's by convention."""
+        if sys.version_info >= (3, 14):
+            return None  # `back_edges_of` is not known to read the bytecode there
         for number in (4, 3):
-            if monitoring.get_tool(number) is None:
-                monitoring.use_tool_id(number, "ray_durable")
+            if monitoring.get_tool(number) in (None, TOOL_NAME):  # ours: taken by another thread meanwhile
+                if monitoring.get_tool(number) is None:
+                    monitoring.use_tool_id(number, TOOL_NAME)
                 monitoring.register_callback(number, monitoring.events.INSTRUCTION, reached)
                 return number
         return None
@@ -125,16 +132,18 @@ if sys.version_info >= (3, 12):
             JUMPED[get_ident()] = code
         return None
 
-    TOOL = tool() if sys.version_info < (3, 14) else None  # only where `back_edges_of` is known to read the bytecode
-
     def listen(on: bool) -> None:
-        if TOOL is not None:
-            events = monitoring.events.INSTRUCTION if on else monitoring.events.NO_EVENTS
+        events = monitoring.events.INSTRUCTION if on else monitoring.events.NO_EVENTS
+        number = tool() if WATCHED else None
+        if number is not None:
             for code in list(WATCHED):
-                monitoring.set_local_events(TOOL, code, events)
+                monitoring.set_local_events(number, code, events)
 
 else:
-    TOOL = None
+
+    def tool() -> int | None:
+        """An id for `sys.monitoring`, which there is none of."""
+        return None
 
     def listen(on: bool) -> None:
         """Nothing listens: each pass tests."""
@@ -142,7 +151,7 @@ else:
 
 def watch(code: CodeType, heads: Iterable[Head]) -> None:
     """Let the loops of a compiled body that begin at `heads` suspend at their back-edges."""
-    if TOOL is None:
+    if tool() is None:
         return
     found = back_edges_of(code, frozenset(heads))
     if found[0]:

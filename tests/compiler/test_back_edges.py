@@ -1,11 +1,13 @@
 """Loops that never yield can be captured at the end of a pass, and go on elsewhere."""
 
+import subprocess
+import sys
 import threading
 
 import pytest
 
 from ray_durable.compiler import back_edges_due, capture, discard, durable, restore, suspend_at_back_edges, twin_of
-from ray_durable.compiler.backedges import DUE, REQUEST, TOOL
+from ray_durable.compiler.backedges import DUE, REQUEST, tool
 
 
 @durable
@@ -147,7 +149,7 @@ def log_test(log, value):
 def test_every_way_from_pass_to_pass_is_a_back_edge_and_nothing_runs_twice():
     expected, got = [], []
     result = every_way_out(9, expected)
-    assert drive(twin_of(every_way_out, back_edges=True)(9, got)) == (result, 32 if TOOL is None else 36)
+    assert drive(twin_of(every_way_out, back_edges=True)(9, got)) == (result, 32 if tool() is None else 36)
     assert got == expected  # where jumps are monitored, a `continue` in a `try` suspends twice if it is due twice
 
 
@@ -191,3 +193,32 @@ def bare_iterator():
     for value in Down(3):
         found.append(value)
     return found
+
+
+MONITORED = """
+import sys
+import ray_durable
+from ray_durable.compiler import durable, twin_of
+
+def passes(n):
+    for i in range(n):
+        pass
+    return n
+
+def steps(n):
+    yield from range(n)
+
+def tools():
+    return [number for number in range(6) if sys.monitoring.get_tool(number) is not None]
+
+assert list(durable(steps)(3)) == [0, 1, 2]
+assert tools() == [], tools()
+assert list(twin_of(durable(passes), back_edges=True)(3)) == []
+assert tools() == [4], tools()
+"""
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="there is no sys.monitoring")
+def test_an_id_for_monitoring_is_taken_only_by_loops_that_need_it(tmp_path):
+    (tmp_path / "monitored.py").write_text(MONITORED)
+    subprocess.run([sys.executable, str(tmp_path / "monitored.py")], check=True)

@@ -71,7 +71,7 @@ def after(case):
 
 @pytest.mark.parametrize("case", CASES)
 def test_pass_turns_before_into_after(case, monkeypatch):
-    monkeypatch.setattr(backedges, "TOOL", 4 if case == "monitored_edges" else None)  # on every version
+    monkeypatch.setattr(backedges, "tool", lambda: 4 if case == "monitored_edges" else None)  # on every version
     made = after(case) + "\n"
     path = GOLDEN / f"{case}.after.py"
     if os.environ.get("RAY_DURABLE_UPDATE_GOLDEN"):

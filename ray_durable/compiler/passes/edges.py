@@ -52,7 +52,7 @@ def edges(statement: ast.stmt, context: Context) -> list[ast.stmt] | None:
         return None
     node = statement
     # what is called in a test is evaluated in statements of its own, which may hold loops
-    tested = backedges.TOOL is None or (isinstance(node, ast.While) and suspends(node.test, context))
+    tested = backedges.tool() is None or (isinstance(node, ast.While) and suspends(node.test, context))
     before_continue(node.body, context, tested)
     if tested:
         node.body = [*node.body, leave(node.body[-1], context)]
