@@ -6,7 +6,8 @@ is rewritten in partitions, by a hash of the coroutine's id, so that at no time 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from zlib import crc32
 
@@ -19,6 +20,7 @@ __all__ = [
     "Keeping",
     "Policy",
     "at_once",
+    "ends",
     "is_due",
     "partition_of",
     "partitions_for",
@@ -126,22 +128,25 @@ def ended(fold: Fold, id: str) -> Found | None:
     return max(found, key=lambda each: each[:2], default=None)
 
 
-def expired(fold: Fold, policy: Policy, now_ms: int, partitions: int = 1) -> set[str]:
-    """The finished coroutines whose retention is over, by age or by count; `fold` may be one of several partitions,
-    which share the count."""
-    finished: list[tuple[int, str]] = []
+def expired(fold: Fold, policy: Policy, now_ms: int, elsewhere: Sequence[int] = ()) -> set[str]:
+    """The finished coroutines whose retention is over, by age or by count. `fold` may be one of several partitions:
+    then `elsewhere` says when those in the others ended, in order."""
+    over: set[str] = set()
+    finished = sorted(ends(fold), reverse=True)
+    for rank, (ended_ms, id) in enumerate(finished):
+        too_old = policy.retention_s is not None and now_ms - ended_ms > policy.retention_s * 1000
+        newer = rank + len(elsewhere) - bisect_right(elsewhere, ended_ms)
+        if too_old or (policy.retention_count is not None and newer >= policy.retention_count):
+            over.add(id)
+    return over
+
+
+def ends(fold: Fold) -> Iterator[tuple[int, str]]:
+    """When coroutines ended, of those that are not over yet."""
     for kind in TERMINAL - {Kind.TOMBSTONE}:
         for id, found in fold.newest[kind].items():
             if id not in fold.newest[Kind.TOMBSTONE]:
-                finished.append((time_of(found), id))
-    finished.sort(reverse=True)
-    over: set[str] = set()
-    for rank, (ended_ms, id) in enumerate(finished):
-        too_old = policy.retention_s is not None and now_ms - ended_ms > policy.retention_s * 1000
-        too_many = policy.retention_count is not None and rank >= policy.retention_count / partitions
-        if too_old or too_many:
-            over.add(id)
-    return over
+                yield time_of(found), id
 
 
 def survivors(fold: Fold, id: str, policy: Policy, now_ms: int, over: set[str], released: Mapping[str, int]) -> Keeping:

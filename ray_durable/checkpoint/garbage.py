@@ -16,7 +16,17 @@ from ray_durable.checkpoint.references import MARK, find_references
 from ray_durable.checkpoint.segment import Row
 
 BIG_BYTES = 16 << 10
+HEAD_BYTES = 32
 GONE = frozenset(map(int, TERMINAL | {Kind.MOVED}))
+
+
+@dataclass(slots=True)
+class Kept:
+    """What a compaction has kept so far, as in `Garbage`."""
+
+    big: dict[str, int] = field(default_factory=dict)
+    small_bytes: int = 0
+    small: int = 0
 
 
 @dataclass(slots=True)
@@ -31,7 +41,7 @@ class Garbage:
     dead_big: int = 0
     dead_small: int = 0
     pack_live: int = 0
-    kept: list[tuple[str, int]] | None = None
+    kept: Kept | None = None
     meanwhile: list[Row] = field(default_factory=list)
     """What was noticed while a compaction ran, without its state."""
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -69,25 +79,28 @@ class Garbage:
     def begin(self) -> None:
         """A compaction has begun: what it is going to keep is told by `keep`."""
         with self.lock:
-            self.kept, self.meanwhile = [], []
+            self.kept, self.meanwhile = Kept(), []
 
     def keep(self, rows: Iterable[Row]) -> None:
-        assert self.kept is not None
+        found = self.kept
+        assert found is not None
+        big, small, small_bytes = found.big, 0, 0
         for row in rows:
-            self.kept.append((row[0], weight(row)))
-
-    def end(self, pack_live: int) -> None:
-        """It is done; `pack_live`: bytes in packs that are needed."""
-        big: dict[str, int] = {}
-        small = small_bytes = 0
-        for id, size in self.kept or ():
+            id, state = row[0], row[4]
+            size = len(id) + len(state) + HEAD_BYTES if MARK not in state else weight(row)
             if size >= BIG_BYTES or id in big:
                 big[id] = big.get(id, 0) + size
             else:
                 small += 1
                 small_bytes += size
+        found.small += small
+        found.small_bytes += small_bytes
+
+    def end(self, pack_live: int) -> None:
+        """It is done; `pack_live`: bytes in packs that are needed."""
+        found = self.kept or Kept()
         with self.lock:
-            self.big, self.small, self.small_bytes = big, small, small_bytes
+            self.big, self.small, self.small_bytes = found.big, found.small, found.small_bytes
             self.dead_big = self.dead_small = 0
             self.pack_live = pack_live
             self.kept, again = None, self.meanwhile
@@ -98,7 +111,7 @@ class Garbage:
 def weight(row: Row) -> int:
     """Bytes that a record needs, with its buffers in chunks."""
     state = row[4]
-    size = len(row[0]) + len(state) + 32
+    size = len(row[0]) + len(state) + HEAD_BYTES
     if MARK in state:
         size += sum(found.length for found in find_references(state))
     return size

@@ -16,33 +16,28 @@ from typing import Any
 
 from ray_durable.checkpoint.archive import ArchiveRow, archive_name, encode_archive
 from ray_durable.checkpoint.compaction import (
-    Keeping,
     Policy,
     at_once,
-    expired,
+    ends,
     is_due,
     partition_of,
     partitions_for,
     room,
     room_meanwhile,
-    survivors,
 )
 from ray_durable.checkpoint.footer import Form, wrap
 from ray_durable.checkpoint.garbage import Garbage
 from ray_durable.checkpoint.log import Log
 from ray_durable.checkpoint.moving import Mover
-from ray_durable.checkpoint.names import base_name, chunk_name, part_name, segment_name
+from ray_durable.checkpoint.names import base_name, chunk_name, log_prefix, part_name, segment_name
 from ray_durable.checkpoint.reading import NO_BASE, Base
-from ray_durable.checkpoint.record import Codec, Kind
-from ray_durable.checkpoint.recovery import Fold, Found
+from ray_durable.checkpoint.recovery import Fold
 from ray_durable.checkpoint.relocation import Relocations
-from ray_durable.checkpoint.segment import Row, Segment, decode, encode
+from ray_durable.checkpoint.rewriting import Rows, kept
+from ray_durable.checkpoint.segment import Segment, decode, encode
 from ray_durable.checkpoint.stores import Store
-from ray_durable.errors import AlreadyExists, StoreError
+from ray_durable.errors import AlreadyExists, LogStoppedError, StoreError
 
-PART_ROWS_MAX = 50_000
-PART_BYTES_MAX = 32 << 20
-"""Of states: a larger part would time out on a slow link."""
 LOOK_LEAST_BYTES = 16 << 10
 NEVER = float("inf")
 
@@ -57,6 +52,16 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
+class Coming:
+    """A base that is about to stand, and what it replaces."""
+
+    base: Base
+    data: bytes
+    parts: PartsByKey
+    replaced: list[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """What one compaction did."""
 
@@ -65,6 +70,9 @@ class Report:
     bytes_after: int
     archived: int
     packs_deleted: int
+
+
+PartsByKey = dict[int, list[Part]]
 
 
 def nothing_released() -> Mapping[str, int]:
@@ -88,11 +96,19 @@ class Janitor:
     released: Callable[[], Mapping[str, int]] = nothing_released
     describe: Callable[[Any], Mapping[str, str]] | None = None
     base: Base = field(default_factory=lambda: Base(0))
-    parts: dict[int, list[Part]] = field(default_factory=dict)
+    parts: PartsByKey = field(default_factory=dict)
     partitions: int = 1
+    ended: dict[int, list[int]] = field(default_factory=dict)
+    """When coroutines ended that are in each partition, if that matters."""
     garbage: Garbage = field(default_factory=Garbage)
     doomed: deque[str] = field(default_factory=deque)
     """Objects that nothing needs any more, in the order of going; one that could not be deleted is tried again."""
+    replaced: list[str] = field(default_factory=list)
+    """What the newest base has replaced, as long as it is not proven that nobody had sealed the log before."""
+    emptied_to: int = 0
+    """Segments below are deleted, or doomed."""
+    coming: Coming | None = None
+    """A base of which it is not known whether it stands."""
     unnamed: set[str] = field(default_factory=set)
     """Parts that wait for the base that names them."""
     meanwhile: int = 0
@@ -153,7 +169,7 @@ class Janitor:
     def compact(self) -> Report:
         """Rewrite everything durable so far into a new base, and delete what it replaces; a writer who is quicker than
         this is slowed down meanwhile. Raises: FencedError, LogStoppedError when the log ends meanwhile (nothing is lost
-        then), StoreError, DamagedError."""
+        then), StoreError when only this could not be done, DamagedError."""
         with self.log.advanced:
             self.running = True
             self.log.pace.begin(self.room_meanwhile())
@@ -161,6 +177,10 @@ class Janitor:
         try:
             report = self.compact_now()
             succeeded = True
+        except LogStoppedError as error:
+            if self.log.error is None:  # a part may be refused where segments are not: nothing but this has ended
+                raise StoreError("compact", log_prefix(self.log.writer), error.reason) from error
+            raise
         finally:
             with self.log.advanced:
                 self.running = False
@@ -176,11 +196,12 @@ class Janitor:
 
     def compact_now(self) -> Report:
         log = self.log
+        self.stand()
         self.doomed += self.unnamed  # of a compaction that was cut short before its base stood
         self.unnamed.clear()
         self.clear()
         self.garbage.begin()
-        first = self.base.number
+        first = self.emptied_to
         cut, saying = self.cut()
         before = self.base_bytes + log.tail.bytes
         tail = self.read([segment_name(log.writer, number) for number in saying])
@@ -189,19 +210,21 @@ class Janitor:
         fresh_bytes = sum(segment.size for segment in tail) * len(fresh) // max(1, sum(map(len, tail)))
         partitions, before_it = max(self.partitions, partitions_for(self.base_bytes + fresh_bytes)), self.partitions
         now_ms = int(log.clock.now() * 1000)
-        for each, its_fresh in enumerate(fresh.split(before_it, lambda id: partition_of(id, before_it))):
+        folds = fresh.split(before_it, lambda id: partition_of(id, before_it))
+        for each, its_fresh in enumerate(folds):
             # What was one partition may be several already, if a store has failed in the middle of this.
             old = [part for key in self.parts if key % before_it == each for part in self.parts[key]]
             others = {key: parts for key, parts in self.parts.items() if key % before_it != each}
             fold = Fold(self.read_parts(old)).merge(its_fresh)
-            archived: list[ArchiveRow] = []
-            which = range(each, partitions, before_it)
-            made = others | self.rewrite(which, partitions, fold, cut, now_ms, mover, archived)
+            elsewhere = self.ended_elsewhere(each, before_it, folds)
+            rows, archived = kept(fold, self.policy, now_ms, elsewhere, self.released(), self.describe)
+            mover.archived += len(archived)
+            made = others | self.rewrite(rows, range(each, partitions, before_it), partitions, cut, mover)
             last = each == before_it - 1
             self.finish(cut if last else self.base.number, made, old, mover if last else None, archived)
             log.pace.done = (each + 1) / before_it
         self.partitions = partitions
-        self.collect(first, cut, mover)
+        self.collect(cut, mover)
         self.meanwhile = log.tail.bytes
         log.metrics.compactions.add(1)
         log.metrics.compacted_segments.add(len(tail), "rewritten")
@@ -231,57 +254,29 @@ class Janitor:
             (segment,) = self.read([segment_name(self.log.writer, number)])
             yield from map(segment.state, range(len(segment)))
 
+    def ended_elsewhere(self, partition: int, partitions: int, later: list[Fold]) -> list[int]:
+        """When coroutines of other partitions ended, in order; those after this one have not been rewritten yet."""
+        if self.policy.retention_count is None:
+            return []
+        known = [at for key, found in self.ended.items() if key % partitions != partition for at in found]
+        return sorted(known + [at for fold in later[partition + 1 :] for at, _ in ends(fold)])
+
     # -- writing
 
-    def rewrite(
-        self,
-        which: Iterable[int],
-        partitions: int,
-        fold: Fold,
-        cut: int,
-        now_ms: int,
-        mover: Mover,
-        archived: list[ArchiveRow],
-    ) -> dict[int, list[Part]]:
-        """Write the parts of some partitions, and collect what goes to the archive."""
-        rows: dict[int, list[tuple[Row, int]]] = {each: [] for each in which}
-        over = expired(fold, self.policy, now_ms, partitions // len(rows))
-        released, standing = self.released(), fold.standing()
-        adopted, checkpoints = fold.newest[Kind.ADOPTED], fold.newest[Kind.CHECKPOINT]
-        for id in standing:  # what `survivors` would keep of them, in a fraction of its time
-            its = rows[partition_of(id, partitions)]
-            its += [as_it_is(found) for found in (adopted.get(id), checkpoints.get(id)) if found is not None]
-        for id in [id for id in fold.ids() if id not in standing] if len(standing) < len(fold) else ():
-            keeping = survivors(fold, id, self.policy, now_ms, over, released)
-            rows[partition_of(id, partitions)] += self.rows_of(id, fold, keeping, now_ms, archived)
-        made: dict[int, list[Part]] = {}
-        for each, found in rows.items():
-            made[each] = [self.write_part(rows_of_part, cut) for rows_of_part in parted(found)]
-            mover.meet(row[4] for row, _ in found)
-            self.garbage.keep(row for row, _ in found)
-        mover.archived += len(archived)
+    def rewrite(self, found: Rows, which: Iterable[int], partitions: int, cut: int, mover: Mover) -> PartsByKey:
+        """Write the parts of some partitions."""
+        made: PartsByKey = {}
+        for each, rows in found.split(which, partitions).items():
+            made[each] = [self.write_part(part, cut) for part in rows.parted()]
+            self.ended[each] = rows.ended_ms() if self.policy.retention_count is not None else []
+        mover.meet([row[4] for row in found.rows])
+        self.garbage.keep(found.rows)
         return made
 
-    def rows_of(
-        self, id: str, fold: Fold, keeping: Keeping, now_ms: int, archived: list[ArchiveRow]
-    ) -> list[tuple[Row, int]]:
-        out: list[tuple[Row, int]] = []
-        out += map(as_it_is, keeping.records)
-        if keeping.archive is not None:
-            _, _, segment, row = keeping.archive
-            end = segment.record(row)
-            admitted = fold.newest[Kind.ADMITTED].get(id)
-            source = end if admitted is None else admitted[2].record(admitted[3])
-            archived.append(ArchiveRow(end, dict(self.describe(source)) if self.describe is not None else {}))
-            out.append(((id, end.epoch, end.seq, int(Kind.TOMBSTONE), b"", b"", int(Codec.OPAQUE), None), now_ms))
-        return out
-
-    def write_part(self, rows: list[tuple[Row, int]], cut: int) -> Part:
+    def write_part(self, part: Rows, cut: int) -> Part:
         log = self.log
         name = log.clock.unique()
-        data = encode(
-            log.writer, cut, log.nonce, [row for row, _ in rows], Form.PART, log.keys, times_ms=[t for _, t in rows]
-        )
+        data = encode(log.writer, cut, log.nonce, part.rows, Form.PART, log.keys, times_ms=part.times_ms)
         self.unnamed.add(part_name(log.writer, name))
         log.objects.create(part_name(log.writer, name), data, cut)
         return Part(name, len(data), cut)
@@ -289,7 +284,7 @@ class Janitor:
     def finish(
         self,
         number: int,
-        made: dict[int, list[Part]],
+        made: PartsByKey,
         old: list[Part],
         mover: Mover | None,
         archived: list[ArchiveRow],
@@ -304,49 +299,49 @@ class Janitor:
         revision = self.base.revision + 1 if number == self.base.number else 1
         names = tuple(part.name for each in sorted(made) for part in made[each])
         base = Base(number, revision, names, relocated=relocated)
-        name = base_name(log.writer, number, revision)
-        log.objects.create(name, wrap(log.writer, number, log.nonce, base.pack(), Form.BASE, log.keys), number)
-        previous, self.base, self.parts = self.base, base, made
-        self.unnamed.clear()
+        data = wrap(log.writer, number, log.nonce, base.pack(), Form.BASE, log.keys)
+        self.coming = Coming(base, data, made, [part_name(log.writer, part.name) for part in old])
+        self.stand()
         log.prove()
-        if (previous.number, previous.revision) != NO_BASE:
-            self.doomed.append(base_name(log.writer, previous.number, previous.revision))
-        self.doomed += [part_name(log.writer, part.name) for part in old]
+        self.doomed += self.replaced
+        self.replaced.clear()
         if mover is None:
             self.clear()
 
+    def stand(self) -> None:
+        """Have the base that is coming stand. If the store fails, it may or may not; so it comes first next time."""
+        log, coming, previous = self.log, self.coming, self.base
+        if coming is None:
+            return
+        base = coming.base
+        log.objects.create(base_name(log.writer, base.number, base.revision), coming.data, base.number)
+        self.base, self.parts, self.coming = base, coming.parts, None
+        self.unnamed.clear()
+        if (previous.number, previous.revision) != NO_BASE:
+            self.replaced.append(base_name(log.writer, previous.number, previous.revision))
+        self.replaced += coming.replaced
+
     # -- deleting
 
-    def collect(self, first: int, cut: int, mover: Mover) -> None:
-        """Delete the segments from `first` on, and packs, that the base has made needless."""
+    def collect(self, cut: int, mover: Mover) -> None:
+        """Delete the segments below `cut`, and packs, that the base has made needless."""
         log, chunks = self.log, self.log.chunks
         log.forget_tail(cut)
         chunks.redirect(mover.copied)
         for pack in mover.retiring:
             del chunks.sizes[pack], chunks.came_with[pack]
         self.garbage.end(sum(mover.live.values()))
-        self.doomed += [segment_name(log.writer, number) for number in range(first, cut)]
+        log.metrics.compacted_segments.add(cut - self.emptied_to, "deleted")
+        self.doomed += [segment_name(log.writer, number) for number in range(self.emptied_to, cut)]
+        self.emptied_to = cut
         self.doomed += [chunk_name(log.writer, f"{pack:016d}") for pack in mover.retiring]
         self.clear()
-        log.metrics.compacted_segments.add(cut - first, "deleted")
 
     def clear(self) -> None:
         """Delete what nothing needs, in order, on which readers rely. Raises: StoreError; the rest goes next time."""
         while self.doomed:
             self.log.store.delete(self.doomed[0])
             self.doomed.popleft()
-
-
-def parted(rows: list[tuple[Row, int]]) -> Iterator[list[tuple[Row, int]]]:
-    """Rows as they go into one part each."""
-    start = size = 0
-    for at, (row, _) in enumerate(rows):
-        size += len(row[4])
-        if at > start and (size > PART_BYTES_MAX or at - start == PART_ROWS_MAX):
-            yield rows[start:at]
-            start, size = at, len(row[4])
-    if rows:
-        yield rows[start:]
 
 
 def create_named_by_contents(store: Store, name: str, data: bytes) -> None:
@@ -358,19 +353,3 @@ def create_named_by_contents(store: Store, name: str, data: bytes) -> None:
     except StoreError:
         if store.read(name) != data:  # raises again if it is not there
             raise
-
-
-def as_it_is(found: Found) -> tuple[Row, int]:
-    """A record as it is to be written again, with its time. Raises: DamagedError."""
-    epoch, seq, segment, at = found
-    row = (
-        segment.coroutines[at],
-        epoch,
-        seq,
-        segment.kinds[at],
-        segment.state(at),
-        segment.consumed[at],
-        segment.codecs[at],
-        None,
-    )
-    return row, segment.times_ms[at]

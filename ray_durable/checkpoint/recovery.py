@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterable, Mapping, Sized
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Any
 
 from ray_durable.checkpoint.fencing import Seal
@@ -122,6 +123,12 @@ class Fold:
 
     def add_newest(self, newest: dict[str, Found], segment: Segment) -> None:
         """`keep_newest` for every row of a segment that holds nothing but checkpoints."""
+        if not newest:
+            found = zip(segment.epochs, segment.seqs, repeat(segment), range(len(segment)), strict=False)
+            first = dict(zip(segment.coroutines, found, strict=False))
+            if len(first) == len(segment):
+                newest.update(first)
+                return
         rows = zip(segment.coroutines, segment.epochs, segment.seqs, strict=True)
         for row, (coroutine, epoch, seq) in enumerate(rows):
             known = newest.get(coroutine)
@@ -135,8 +142,11 @@ class Fold:
     def merge(self, later: Fold) -> Fold:
         """Take in what was folded of the segments after these; returns this one."""
         for kind, newest in later.newest.items():
+            ours = self.newest[kind]
             for id, found in newest.items():
-                keep_newest(self.newest[kind], id, found)
+                known = ours.get(id)  # as `keep_newest`
+                if known is None or found[0] > known[0] or (found[0] == known[0] and found[1] >= known[1]):
+                    ours[id] = found
         for kind, numbered in later.numbered.items():
             for id, below in numbered.items():
                 self.numbered[kind][id] = below | self.numbered[kind].get(id, {})

@@ -153,6 +153,13 @@ class Segment:
             raise DamagedError("read", self.name, f"record {row} fails its checksum", -1, (self.coroutines[row],))
         return state
 
+    def states_at(self, rows: list[int]) -> list[bytes]:
+        """Several states at once, which is much quicker; not compared with their checksums."""
+        if self.footer.flags & PACKED:
+            return [self.states[row] for row in rows]
+        found: list[bytes] = self.states.take(pa.array(rows, pa.int64())).to_pylist()
+        return found
+
     def state_bytes(self, row: int) -> int:
         """How long a state is, which is not read for that."""
         return len(self.states[row] if self.footer.flags & PACKED else self.states[row].as_buffer())

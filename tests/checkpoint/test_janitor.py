@@ -1,20 +1,24 @@
 import random
 import threading
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ray_durable.checkpoint.archive import ARCHIVE, read_archive, read_archives
+from ray_durable.checkpoint.codec import dumps, loads
 from ray_durable.checkpoint.compaction import Policy, is_due, partition_of, partitions_for, retire
 from ray_durable.checkpoint.janitor import Janitor
 from ray_durable.checkpoint.keys import Keys
 from ray_durable.checkpoint.log import open_log
+from ray_durable.checkpoint.maintenance import verify
 from ray_durable.checkpoint.record import Codec, Consumed, Kind
 from ray_durable.checkpoint.recovery import recover
 from ray_durable.checkpoint.sealing import seal
 from ray_durable.checkpoint.stores.local import LocalStore
 from ray_durable.checkpoint.stores.memory import MemoryStore
+from ray_durable.clock import SYSTEM_CLOCK
 from ray_durable.errors import FencedError, StoreError
 from tests.checkpoint.stores import Faulty, Measured
 
@@ -139,8 +143,56 @@ def test_a_store_that_fails_while_partitions_become_more_loses_nothing(opened, m
     assert janitor.partitions >= 4
 
 
+@pytest.mark.parametrize("landed", [True, False])
+@pytest.mark.parametrize("which", [1, 2, 3, 4])
+def test_a_compaction_that_the_store_refused_is_repeated_and_no_base_is_taken_for_another(
+    opened, monkeypatch, which, landed
+):
+    """A log may live on where one object of its compaction is refused for long, with or without coming to be."""
+    monkeypatch.setattr("ray_durable.checkpoint.compaction.PARTITION_BYTES", 2000)
+    inner, refused = MemoryStore(), []
+
+    def fault(operation, name):
+        if refused and "/base-" in name and operation in ("create", "read"):
+            if operation == "create" and name not in refused:
+                refused.append(name)
+            if refused.index(name) == which:
+                return "after" if landed and operation == "create" else "before"
+        return None
+
+    log = opened(Faulty(inner, fault), retry_for_s=0.05)
+    janitor = Janitor(log, FOREVER)
+    chance = random.Random(4)
+
+    def write(seq):
+        states = [dumps(chance.randbytes(70_000 if n < 3 else 99), log.chunks) for n in range(40)]
+        put(log, *((f"c{n}", 1, seq, C, state) for n, state in enumerate(states)))
+
+    for seq in range(3):
+        write(seq)
+    janitor.compact()
+    assert janitor.partitions == 4
+    write(3)
+    refused.append("from now on")
+    with pytest.raises(StoreError, match="its store failed for 0.05 s"):
+        janitor.compact()
+    assert log.error is None
+    for seq in range(4, 6):
+        write(seq)
+        refused.clear()
+        before = recover(inner, "w")
+        janitor.compact()
+        after = recover(inner, "w")
+        assert readable(after) == readable(before)
+        assert after.damage == []
+    assert verify(inner).findings == []  # nothing is left that nothing names
+    assert sum(each.name.rpartition("/")[2].isdecimal() for each in inner.list("logs/w/0")) < 10
+    for id, found in after.coroutines.items():
+        assert len(loads(found.latest.state, log.chunks)) == (70_000 if id in ("c0", "c1", "c2") else 99)
+
+
 def test_parts_are_no_larger_than_a_slow_link_takes(opened, monkeypatch):
-    monkeypatch.setattr("ray_durable.checkpoint.janitor.PART_BYTES_MAX", 10_000)
+    monkeypatch.setattr("ray_durable.checkpoint.rewriting.PART_BYTES_MAX", 10_000)
     store = MemoryStore()
     log = opened(store)
     put(log, *((f"c{n}", 1, 1, C, random.Random(n).randbytes(2_000)) for n in range(20)), ("d", 1, 1, C, bytes(40_000)))
@@ -302,6 +354,27 @@ def test_finished_coroutines_are_archived_and_leave_a_tombstone(store, opened):
     assert row["finished"].year >= 2024
     janitor.compact()
     assert len(store.list(ARCHIVE)) == 1
+
+
+def test_as_many_finished_ones_stay_as_are_asked_for_in_however_many_partitions(opened, monkeypatch):
+    monkeypatch.setattr("ray_durable.checkpoint.compaction.PARTITION_BYTES", 500)
+    store, now = MemoryStore(), iter(range(1, 1000))
+    log = opened(store)
+    monkeypatch.setattr(
+        log, "clock", SimpleNamespace(now=lambda: next(now), unique=SYSTEM_CLOCK.unique, monotonic=float)
+    )
+    janitor = Janitor(log, Policy(retention_s=None, retention_count=20))
+    finished = []
+    for round in range(6):
+        for n in range(5, 10):
+            finished.append(f"c{round}-{n}")
+            put(log, (finished[-1], 1, 1, Kind.COMPLETED, random.Random(n).randbytes(100)), ("x", 1, n, C, b""))
+        janitor.compact()
+        kinds = {id: each.terminal.kind for id, each in recover(store, "w").coroutines.items() if each.terminal}
+        stay = [id for id in finished if kinds[id] is Kind.COMPLETED]
+        assert stay == finished[-20:]
+    assert janitor.partitions == 16
+    assert sorted(row["coroutine"] for row in read_archives(store)) == sorted(finished[:-20])
 
 
 def test_any_parquet_reader_opens_an_archive(tmp_path, opened):

@@ -1,10 +1,13 @@
 """Space on disk stays within twice what is live, for any length of run; and is given back when less is."""
 
+import asyncio
+import logging
 import random
 
 import numpy
 import pytest
 
+from ray_durable.actors.housekeeping import keep_small
 from ray_durable.checkpoint.chunks import Chunks
 from ray_durable.checkpoint.codec import dumps, loads
 from ray_durable.checkpoint.compaction import Policy
@@ -12,7 +15,9 @@ from ray_durable.checkpoint.janitor import Janitor
 from ray_durable.checkpoint.log import Log
 from ray_durable.checkpoint.record import Kind
 from ray_durable.checkpoint.recovery import recover
+from ray_durable.config import Settings
 from ray_durable.errors import StoreError
+from ray_durable.logs import EventLog
 from tests.checkpoint.stores import Faulty, Measured
 from tests.checkpoint.test_janitor import FOREVER, C, opened, put
 from tests.simulation.unthreaded import OneByOne
@@ -218,3 +223,36 @@ def test_a_store_that_fails_to_delete_gives_its_space_back_later(opened):
     janitor.compact()
     assert inner.bytes < 80_000
     assert loads(found.state, Chunks(inner, "reader")) == random.Random(19).randbytes(70_000)
+
+
+@pytest.mark.timeout(30)
+def test_a_host_goes_on_compacting_when_a_store_has_refused_what_that_writes_for_long(opened, monkeypatch):
+    monkeypatch.setattr("ray_durable.actors.housekeeping.LOOK_EVERY_S", 0.02)
+    inner, refusing = Measured(), [True]
+    refused = []
+
+    def fault(operation, name):
+        if operation == "create" and "/parts/" in name and refusing:
+            refused.append(name)
+            return "before"
+        return None
+
+    log = opened(Faulty(inner, fault), retry_for_s=0.05)
+
+    async def live():
+        small = asyncio.create_task(keep_small(log, Settings.load({}), EventLog(logging.Logger("quiet"))))
+        while len(set(refused)) < 3 or not janitor_is_done():
+            log.append("a", 1, len(refused), C, random.Random(len(refused)).randbytes(1 << 20))
+            log.commit()
+            await asyncio.sleep(0.01)
+            if len(set(refused)) == 3:
+                refusing.clear()
+        small.cancel()
+
+    def janitor_is_done():
+        return any("/parts/" in name for name in inner.objects)
+
+    asyncio.run(live())
+    log.flush()
+    assert log.error is None
+    assert recover(inner, "w").damage == []
