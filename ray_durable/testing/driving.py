@@ -127,8 +127,8 @@ def without_hooks(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def untraced(function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Any:
-    """Call, while whoever traces or profiles is not told what happens."""
-    if GET_TRACE() is None and GET_PROFILE() is None:
+    """Call, while whoever traces, profiles or monitors is not told what happens."""
+    if GET_TRACE() is None and GET_PROFILE() is None and not MONITORS:
         return function(*arguments, **named)
     thread = PYTHON.PyThreadState_Get()
     PYTHON.PyThreadState_EnterTracing(thread)
@@ -138,6 +138,7 @@ def untraced(function: Callable[..., Any], /, *arguments: Any, **named: Any) -> 
         PYTHON.PyThreadState_LeaveTracing(thread)
 
 
+MONITORS: set[tuple[int, int]] = set()  # callbacks of `sys.monitoring`: the tool, and the event
 PYTHON = ctypes.PyDLL(None)
 PYTHON.PyThreadState_Get.restype = ctypes.c_void_p
 PYTHON.PyThreadState_EnterTracing.argtypes = PYTHON.PyThreadState_LeaveTracing.argtypes = (ctypes.c_void_p,)

@@ -1,9 +1,9 @@
 """Keeps drivers (`driving`) out of what a program sees of itself, so that a conformance run shows it durable functions,
 and not the runner.
 
-Hidden are their frames on the stack (`f_back`, `sys._getframe`), their events (`sys.settrace`, `sys.setprofile`), and
-what is theirs about an object that they stand for: its frame and what it delegates to are those of the
-durable object behind it.
+Hidden are their frames on the stack (`f_back`, `sys._getframe`), their events (`sys.settrace`, `sys.setprofile`,
+`sys.monitoring`), and what is theirs about an object that they stand for: its frame and what it delegates to are those
+of the durable object behind it.
 
 This changes attributes of CPython's own types, for the whole process; only a run of somebody's tests does it.
 """
@@ -20,7 +20,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from ray_durable.testing.driving import CODES, FRAMES, GET_FRAME, driven_in, runs_driver
+from ray_durable.testing.driving import CODES, FRAMES, GET_FRAME, MONITORS, driven_in, runs_driver
 
 KINDS: tuple[tuple[type, str], ...] = (
     (types.GeneratorType, "gi"), (types.CoroutineType, "cr"), (types.AsyncGeneratorType, "ag"),
@@ -38,6 +38,8 @@ def hide() -> None:
     replace(types.FrameType, "f_back", past_drivers)
     hide_from_stack()
     hide_from_tracers()
+    if sys.version_info >= (3, 12):
+        hide_from_monitors()
 
 
 def replace(kind: type, name: str, getter: Getter) -> None:
@@ -180,6 +182,38 @@ class Filter:
         return self.function(frame, event, arg)
 
 
+def hide_from_monitors() -> None:
+    """Callbacks of `sys.monitoring` are told neither of drivers nor of what the runner does."""
+    tell = Monitor.tell.__code__
+    CODES[id(tell.co_consts)] = tell
+    register: Callable[[int, int, Any], Any] = sys.monitoring.register_callback  # type: ignore[attr-defined]
+
+    @functools.wraps(register)
+    def register_callback(tool_id: int, event: int, func: Any, /) -> Any:
+        before = register(tool_id, event, None if func is None else Monitor(func).tell)
+        (MONITORS.discard if func is None else MONITORS.add)((tool_id, event))
+        behind = getattr(before, "__self__", None)
+        return behind.function if type(behind) is Monitor else before
+
+    sys.monitoring.register_callback = register_callback  # type: ignore[attr-defined]
+
+
+class Monitor:
+    """A callback for `sys.monitoring` that tells another one less."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+
+    def tell(self, code: types.CodeType, *arguments: Any) -> Any:
+        """Called by CPython."""
+        if isinstance(code, types.CodeType) and (
+            id(code.co_consts) in CODES or code.co_filename.startswith(PACKAGE)
+        ):  # an event from C may be of anything
+            return None
+        return self.function(code, *arguments)
+
+
 RUNNER, HERE = "ray_durable.", os.path.join(os.path.dirname(__file__), "")
+PACKAGE = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")
 SETTER = next(each for each in telling_less.__code__.co_consts if isinstance(each, types.CodeType))
 AS_BUILTIN = {"call": "c_call"}  # natively a profiler is told of a setter as of the builtin that it is

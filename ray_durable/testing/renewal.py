@@ -23,7 +23,7 @@ from ray_durable.compiler.frame import FINISHED, NOT_STARTED, EvaluateAgain, Fra
 from ray_durable.compiler.replacements import Awaited
 from ray_durable.compiler.restore import Renewed, assembled, prime
 from ray_durable.errors import CaptureError, CompileError
-from ray_durable.testing.driving import COUNTS, FRAMES, KINDS, driver_of, is_driver, stand, without_hooks
+from ray_durable.testing.driving import COUNTS, FRAMES, KINDS, driver_of, is_driver, stand, untraced, without_hooks
 
 
 def renewing(function: Any) -> Any:
@@ -37,8 +37,8 @@ def renewing(function: Any) -> Any:
     code = function.__code__
     known = DRIVERS.get(id(code))
     if known is None:  # a function inside another is made anew, of the same code, whenever that runs
-        known = DRIVERS[id(code)] = code, compiled(function)
-    return function if known[1] is None else like(function, known[1])
+        known = DRIVERS[id(code)] = code, untraced(compiled, function)
+    return function if known[1] is None else untraced(like, function, known[1])
 
 
 DRIVERS: dict[int, tuple[types.CodeType, types.CodeType | None]] = {}  # by id of the native code, which is kept alive

@@ -8,6 +8,8 @@ import subprocess
 import sys
 import textwrap
 
+import pytest
+
 BEFORE = """
 import asyncio, inspect, sys, types
 from ray_durable.testing.hiding import hide
@@ -141,5 +143,40 @@ def test_who_traces_is_told_of_the_durable_functions_only(tmp_path):
             assert getter() is None
             steps = [("call", "counting", "caller"), ("return", "counting", "caller")] * 3
             assert told[1:-1] == steps, told
+        """,
+    )
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="there is no sys.monitoring")
+def test_monitors_are_told_of_the_durable_functions_alone(tmp_path):
+    run(
+        tmp_path,
+        """
+        def program():
+            @renewing
+            def inner():
+                yield 1
+                yield 2
+
+            @renewing
+            def outer():
+                yield from inner()
+
+            return list(outer())
+
+        seen = []
+        events = sys.monitoring.events
+        sys.monitoring.use_tool_id(2, "a test")
+        note = lambda code, line: seen.append((code.co_name, line - program.__code__.co_firstlineno))
+        assert sys.monitoring.register_callback(2, events.LINE, note) is None
+        sys.monitoring.set_events(2, events.LINE)
+        program()
+        sys.monitoring.set_events(2, 0)
+        assert sys.monitoring.register_callback(2, events.LINE, None) is note
+        lines = [(name, line) for name, line in seen if name != "<module>"]
+        definitions = [("program", line) for line in (1, 2, 1, 2, 6, 7, 6, 7)]
+        steps = [("outer", 8), ("inner", 3), ("inner", 4)]
+        assert lines == [*definitions, ("program", 10), *steps], lines
+        assert {name for name, _ in seen} == {"program", "outer", "inner", "<module>"}, seen
         """,
     )
