@@ -39,10 +39,7 @@ class StillPending(TypeError):
         self.ref = ref
 
     def __str__(self) -> str:
-        return (
-            f"{self.ref!r} was not made by this coroutine's own code and is not ready: "
-            "wait for it before this yield point"
-        )
+        return f"{self.ref!r} is of a call that this host has made, and is not ready: get its value first"
 
 
 @dataclass(slots=True)

@@ -25,9 +25,9 @@ from ray_durable.actors.leader import Leader
 from ray_durable.actors.ledger import Entry
 from ray_durable.actors.opening import open_metered
 from ray_durable.actors.outcomes import Failure, Value
-from ray_durable.actors.placement import lacking
 from ray_durable.actors.rebuild import Rebuilt, controller_writer, read_logs, rebuild
 from ray_durable.actors.retiring import keep_tidy
+from ray_durable.actors.rows import row
 from ray_durable.actors.takeover import take_over
 from ray_durable.actors.terms import beat, is_replaced, lead_cluster, next_term
 from ray_durable.actors.transfer import Header
@@ -56,6 +56,7 @@ class Controller:
         self.settings = settings
         self.takeover = takeover
         self.begun: asyncio.Task[None] | None = None
+        self.cancelling: set[asyncio.Task[None]] = set()
         self.leader: Leader
         cluster.ignore_unread_errors()
         # Ray restarts a killed controller without calling anything: begin by a call of our own.
@@ -239,8 +240,13 @@ class Controller:
         try:
             return await self.outcome(await asyncio.shield(admitted))
         except asyncio.CancelledError:
-            await asking.cancel(self.leader, await admitted)
+            cancelling = asyncio.create_task(self.cancel_admitted(admitted))  # Ray may cancel this call again
+            self.cancelling.add(cancelling)
+            cancelling.add_done_callback(self.cancelling.discard)
             raise
+
+    async def cancel_admitted(self, admitted: asyncio.Task[Entry]) -> None:
+        await asking.cancel(self.leader, await admitted)
 
     async def admit(self, header: dict[str, Any], state: bytes, get_if_exists: bool = False) -> str:
         """Admit a coroutine; returns its id, or that of the one that has its name. Raises: NameTakenError."""
@@ -276,47 +282,12 @@ class Controller:
 
     async def lookup(self, name: str, namespace: str | None = None) -> dict[str, Any]:
         """A row about one coroutine."""
-        return self.row(await self.find(name, namespace))
-
-    def row(self, entry: Entry) -> dict[str, Any]:
-        record = self.fleet.hosts.get(entry.owner)
-        header = entry.header
-        return {
-            "id": header.id,
-            "name": header.name,
-            "namespace": header.namespace,
-            "function": header.function,
-            "kind": header.kind,
-            "state": self.state(entry),
-            "host": entry.owner or None,
-            "node": record.node if record is not None else None,
-            "epoch": entry.epoch,
-            "created": header.created,
-            "trouble": self.trouble(entry),
-        }
-
-    def state(self, entry: Entry) -> str:
-        """In the words of the command line. One whose own host has not started, as no node has room, is pending."""
-        record = self.fleet.hosts.get(entry.owner)
-        waits = entry.state == "moving" and record is not None and record.state == "starting"
-        return "pending" if waits else entry.state
-
-    def trouble(self, entry: Entry) -> str | None:
-        """Why a coroutine waits for a host: hosts fail to start, or the nodes have no place for it."""
-        state, demands = self.state(entry), entry.header.demands
-        if state not in ("pending", "moving"):
-            return None
-        if times := entry.crashes.times:
-            return f"{times} host processes in a row have ended while they ran it"
-        tries = self.fleet.trouble(entry.header.id, demands)
-        if tries is not None:
-            return f"no host starts ({tries.failures} failures in a row): {tries.reason}"
-        return lacking(demands, self.fleet.nodes.values()) if state == "pending" else None
+        return row(await self.find(name, namespace), self.fleet)
 
     async def rows(self) -> list[dict[str, Any]]:
         """A row per coroutine, the oldest first."""
         await self.ready()
-        return [self.row(entry) for entry in self.leader.ledger.entries.values()]
+        return [row(entry, self.fleet) for entry in self.leader.ledger.entries.values()]
 
     async def send(self, id: str, sender: str, number: int, topic: str, payload: bytes) -> None:
         """Deliver a message; on return it is durable. Raises: NoSuchCoroutineError when the coroutine has ended."""
@@ -351,7 +322,7 @@ class Controller:
     async def inspect(self, id: str) -> CoroutineView:
         """Where a coroutine stands; its frames while a host runs it, its error when it has failed."""
         entry = await self.find(id)
-        row = self.row(entry)
+        shown = row(entry, self.fleet)
         record = self.fleet.hosts.get(entry.owner)
         found = None
         if entry.running and record is not None:
@@ -359,8 +330,8 @@ class Controller:
                 found = await record.handle.inspect.remote(self.term, entry.header.id)
             except ray.exceptions.RayActorError:
                 pass  # it has just died: where the coroutine goes on, the next look shows
-        known = {name: row[name] for name in ("id", "name", "function", "state", "node", "host", "epoch")}
-        error = entry.finished.text or None if entry.finished is not None else row["trouble"]
+        known = {name: shown[name] for name in ("id", "name", "function", "state", "node", "host", "epoch")}
+        error = entry.finished.text or None if entry.finished is not None else shown["trouble"]
         return CoroutineView(**{**known, "error": error, **(found or {})})
 
     async def drain(self, node: str, timeout_s: float | None = None) -> str | None:

@@ -367,6 +367,13 @@ def call_task(function: Any, *args: Any, **kwargs: Any) -> Any:
 # ---------------------------------------------------------------- set-up
 
 
+def refuse_stream(stream: Any) -> Any:
+    raise TypeError(
+        "the stream of a Ray task cannot leave the process that made the call: have the task return a list, or make it "
+        "a durable generator, whose stream an async durable function reads by `async for`"
+    )
+
+
 def install() -> None:
     """Make durable code suspend on refs, and Ray's functions part of what it may hold, in any process that runs it."""
     for function in (ray.get, ray.wait, ray.put):  # Ray wraps these: pickled by name, the wrapper must be found
@@ -377,6 +384,7 @@ def install() -> None:
     steps_of(type(fail), call_task)
     awaits(ray.ObjectRef, awaited)
     copyreg.pickle(type(fail), reduce_remote_function)
+    copyreg.pickle(ray.ObjectRefGenerator, refuse_stream)
 
 
 def install_in_host() -> None:

@@ -6,6 +6,7 @@ that fails. Every object is looked at once, so cycles end.
 
 from __future__ import annotations
 
+import copyreg
 import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -59,6 +60,8 @@ def first_refused(outer: Unpicklable, dumps: Callable[[Any], object], seen: set[
         function, filename, lineno = frame.function, frame.filename, frame.lineno
         parts: Iterator[Part] = parts_of_frame(frame)
         base = ""
+    elif refuses_itself(outer.value):
+        return None
     else:
         parts = parts_of(outer.value)
     for step, value in parts:
@@ -78,6 +81,18 @@ def refusal(value: Any, dumps: Callable[[Any], object]) -> str | None:
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     return None
+
+
+def refuses_itself(value: Any) -> bool:
+    """Whether a reducer that somebody has registered for its type says no, and why: that needs no further search."""
+    reducer = copyreg.dispatch_table.get(type(value))
+    if reducer is None:
+        return False
+    try:
+        reducer(value)
+    except Exception:
+        return True
+    return False
 
 
 def frame_of(value: Any) -> Any:

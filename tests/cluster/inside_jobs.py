@@ -100,3 +100,13 @@ def open_gate(gate):
     time.sleep(0.3)
     with open(gate, "w"):
         pass
+
+
+@ray.remote(num_cpus=0)
+def counting():
+    yield 1
+
+
+@ray_durable.remote
+def reads_a_tasks_stream():
+    return [ray.get(ref) for ref in counting.remote()]

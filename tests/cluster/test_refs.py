@@ -14,7 +14,7 @@ import ray
 
 import ray_durable
 from ray_durable.actors import borrowing, refs
-from ray_durable.errors import CoroutineCancelledError, RefLostError
+from ray_durable.errors import CannotSaveError, CoroutineCancelledError, RefLostError
 from tests.cluster import inside_jobs, jobs
 from tests.cluster.live import until
 
@@ -71,6 +71,12 @@ def test_they_may_be_read_as_a_stream(live, pending):
 def test_a_coroutine_waits_for_its_own_before_it_hands_them_on(live, pending):
     ref = inside_jobs.hands_on.remote(str(pending.gate))
     assert ray.get(ref, timeout=60) == {"own": 25}
+
+
+def test_the_stream_of_a_ray_task_is_refused_with_what_to_do(live):
+    with pytest.raises(CannotSaveError, match="have the task return a list") as refused:
+        ray.get(inside_jobs.reads_a_tasks_stream.remote(), timeout=60)
+    assert refused.value.cause.type_name == "ray.ObjectRefGenerator"
 
 
 def test_one_that_was_pending_when_its_cluster_ended_says_so(live, pending):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copyreg
 import linecache
 import pickle
 import re
@@ -195,3 +196,20 @@ def test_yield_points_where_no_resume_leads_to_are_refused(text, message):
     plain = defined(f"def outer():\n    {text}\n", "<place>", "outer")
     with pytest.raises(UnsupportedSyntaxError, match=re.escape(message)):
         durable(plain)
+
+
+class Wire:
+    """Holds what cannot be pickled, and its registered reducer knows what to say of it."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+
+
+def test_what_a_registered_reducer_refuses_is_named_itself(monkeypatch):
+    def refuse(wire):
+        raise TypeError("wires stay where they are")
+
+    monkeypatch.setitem(copyreg.dispatch_table, Wire, refuse)
+    found = find_unpicklable(started(holding([Wire()])))
+    assert found.path == "locals.value[0]"
+    assert found.reason == "TypeError: wires stay where they are"
