@@ -127,7 +127,9 @@ def nesting(unit: Unit, body: Body) -> int:
 
     def depth(statement: ast.stmt) -> int:
         inner = max((deepest(getattr(owner, name)) for owner, name in child_blocks(statement)), default=0)
-        return inner + isinstance(statement, ast.For | ast.While | ast.With | ast.Try | ast.TryStar)
+        return inner + isinstance(
+            statement, ast.For | ast.AsyncFor | ast.While | ast.With | ast.AsyncWith | ast.Try | ast.TryStar
+        )
 
     for index in unit.path:
         body = body.nested[index]

@@ -134,9 +134,17 @@ def suspending_async(function: Any) -> Callback | None:
     """Like `suspending`, for `async def` bodies: what to await instead of a plain call."""
     found = REPLACEMENTS.get(id(function))
     if found is not None and found.coroutine is not None:
-        return partial(immediately, found.coroutine)
+        return named_like(function, partial(immediately, found.coroutine))
     twin = suspending(function)
-    return None if twin is None else partial(awaiting, twin)
+    return None if twin is None else named_like(function, partial(awaiting, twin))
+
+
+def named_like(function: Any, stand_in: partial[Any]) -> partial[Any]:
+    """`stand_in`, under the name by which CPython calls `function` when a call has a keyword twice."""
+    for name in ("__module__", "__qualname__"):
+        if (value := getattr(function, name, None)) is not None:
+            setattr(stand_in, name, value)
+    return stand_in
 
 
 async def immediately(function: Callback, /, *arguments: Any, **keywords: Any) -> Any:

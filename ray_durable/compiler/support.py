@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Generator
 from functools import partial
-from types import AsyncGeneratorType, CoroutineType, GeneratorType, TracebackType
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any
 
 from ray_durable.compiler.backedges import BackEdge, back_edge, back_edge_async
@@ -206,28 +206,82 @@ def is_awaitable(value: Any) -> bool:
     return hasattr(type(value), "__await__")
 
 
-def enter_async(entered: Any) -> Any:
-    """The awaitable of `__aenter__`; both methods must exist before either is called."""
-    enter, leave = special(entered, "__aenter__"), special(entered, "__aexit__")
+class AsyncSteps:
+    """Lets `async for` step through an iterator by `next_of`."""
+
+    __slots__ = ("iterator",)
+
+    def __init__(self, iterator: Any) -> None:
+        self.iterator = iterator
+
+    def __aiter__(self) -> AsyncSteps:
+        return self
+
+    def __anext__(self) -> Any:
+        return next_of(self.iterator)
+
+
+def async_steps(iterator: Any) -> Any:
+    """What an `async for` runs through: what `async_iter` gave it, or `no_items`."""
+    return iterator if type(iterator) is AsyncGeneratorType else AsyncSteps(iterator)
+
+
+class NoItems:
+    """An async iterator at its end."""
+
+    def __aiter__(self) -> NoItems:
+        return self
+
+    def __anext__(self) -> Any:
+        raise StopAsyncIteration
+
+
+class AsyncManager:
+    """Lets `async with` enter and leave a manager, whose awaitables it finds `ready`."""
+
+    __slots__ = ("manager",)
+
+    def __init__(self, manager: Any) -> None:
+        self.manager = manager
+
+    def __aenter__(self) -> Any:
+        return ready_if_awaitable(special(self.manager, "__aenter__")())
+
+    def __aexit__(self, *error: Any) -> Any:
+        return ready_if_awaitable(special(self.manager, "__aexit__")(*error))
+
+
+class AsyncResumed(AsyncManager):
+    """The same for a manager that was entered before the capture, or (`half_way`) whose entry was under way: what it
+    awaited then is in `delegate`, and if not, it is asked for again; likewise what its exit awaited."""
+
+    __slots__ = ("delegate", "half_way")
+
+    def __init__(self, manager: Any, delegate: list[Any], half_way: bool) -> None:
+        super().__init__(manager)
+        self.delegate, self.half_way = delegate, half_way
+
+    def __aenter__(self) -> Any:
+        if not self.half_way:
+            return Awaited(iter(()))
+        return self.delegate.pop() if self.delegate else super().__aenter__()
+
+    def __aexit__(self, *error: Any) -> Any:
+        return self.delegate.pop() if self.delegate else super().__aexit__(*error)
+
+
+def async_manager(manager: Any) -> AsyncManager:
+    """What `async with` enters; both methods must exist before either is called."""
+    enter, leave = special(manager, "__aenter__"), special(manager, "__aexit__")
     if enter is UNBOUND or leave is UNBOUND:
-        message = f"'{type(entered).__name__}' object does not support the asynchronous context manager protocol"
+        message = f"'{type(manager).__name__}' object does not support the asynchronous context manager protocol"
         raise TypeError(message + ("" if enter is UNBOUND else " (missed __aexit__ method)"))
-    return from_manager(enter(), "__aenter__")
+    return AsyncManager(manager)
 
 
-def leave_async(entered: Any, error: BaseException | None) -> Any:
-    """The awaitable of `__aexit__`."""
-    traceback: TracebackType | None = None if error is None else error.__traceback__
-    kind = None if error is None else type(error)
-    return from_manager(special(entered, "__aexit__")(kind, error, traceback), "__aexit__")
-
-
-def from_manager(awaitable: Any, method: str) -> Any:
-    """What a method of an async manager gave; as natively, it is named in the error where that cannot be awaited."""
-    if type(awaitable) is not CoroutineType and not is_awaitable(awaitable):
-        message = f"'async with' received an object from {method} that does not implement __await__"
-        raise TypeError(f"{message}: {type(awaitable).__name__}")
-    return awaitable
+def ready_if_awaitable(found: Any) -> Any:
+    """What a method of an async manager gave; CPython refuses what cannot be awaited."""
+    return ready(found) if type(found) is CoroutineType or is_awaitable(found) else found
 
 
 def users(variables: Any, prefix: str) -> Any:
@@ -245,23 +299,25 @@ HELPERS: dict[str, Callable[..., Any] | Any] = {
     "UNBOUND": UNBOUND,
     "ascii": ascii,
     "async_iter": async_iter,
+    "async_manager": async_manager,
+    "async_resumed": AsyncResumed,
+    "async_steps": async_steps,
     "back": back,
     "back_edge": back_edge,
     "back_edge_async": back_edge_async,
     "catches": catches,
     "delegate": delegate,
-    "enter_async": enter_async,
     "exception": sys.exception,
     "forward": forward,
     "forward_clause": forward_clause,
     "forward_group": forward_group,
-    "leave_async": leave_async,
     "list": list,
     "loop_iter": loop_iter,
     "manager": manager,
     "method_site": method_site,
     "method_site_async": method_site_async,
     "next_of": next_of,
+    "no_items": NoItems(),
     "ready": ready,
     "replaced": replaced,
     "repr": repr,

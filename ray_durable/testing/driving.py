@@ -95,6 +95,7 @@ class Driven:
         delegate = self.delegate()
         if delegate is None or delegate is not self.passed():
             self.suspended = untraced(self.renewed, self.suspended)
+            forget_left()
             delegate = self.delegate()
             self.passed = type(None) if delegate is None else weakref.ref(delegate)
 
@@ -114,6 +115,17 @@ class Driven:
         while traceback is not None and runs_driver(traceback.tb_frame):
             traceback = traceback.tb_next
         error.__traceback__ = traceback
+
+
+LEFT: list[tuple[weakref.ref[Any], types.FrameType]] = []  # frames of objects that were replaced
+
+
+def forget_left() -> None:
+    """Clear the frames in `LEFT` whose object has gone, so that nothing is run by it."""
+    for original, native in LEFT:
+        if original() is None:
+            native.clear()
+    LEFT.clear()
 
 
 def without_hooks(function: Callable[..., Any], *arguments: Any) -> Any:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import ctypes
 import sys
 import types
+import weakref
 from typing import Any
 
 from ray_durable.compiler import durable
@@ -23,7 +24,17 @@ from ray_durable.compiler.frame import FINISHED, NOT_STARTED, EvaluateAgain, Fra
 from ray_durable.compiler.replacements import Awaited
 from ray_durable.compiler.restore import Renewed, assembled, prime
 from ray_durable.errors import CaptureError, CompileError
-from ray_durable.testing.driving import COUNTS, FRAMES, KINDS, driver_of, is_driver, stand, untraced, without_hooks
+from ray_durable.testing.driving import (
+    COUNTS,
+    FRAMES,
+    KINDS,
+    LEFT,
+    driver_of,
+    is_driver,
+    stand,
+    untraced,
+    without_hooks,
+)
 
 
 def renewing(function: Any) -> Any:
@@ -132,6 +143,8 @@ def let_go(original: Any, frame: Frame) -> None:
             del variables[name]
         ctypes.pythonapi.PyFrame_LocalsToFast(ctypes.py_object(native), 1)
         variables.clear()
+    if any(type(value) is tuple and value[:1] == ("raise",) for value in frame.temporaries.values()):
+        LEFT.append((weakref.ref(original), native))  # in an `__aexit__`, the exception is on the stack of the frame
 
 
 def restored(frames: list[Frame], handle: Any, standing: Any) -> Any:

@@ -245,7 +245,8 @@ def same(function: Any, reply: Reply) -> int:
     """Assert that native and durable runs agree: without a restore, with one at every yield, and at each alone."""
     native = run(function, reply, False)
     fresh = run(function, reply, True)
-    assert fresh.events == native.events, difference("fresh", native.events, fresh.events)
+    seen = cut_short(fresh.events, native.events)
+    assert seen == native.events, difference("fresh", native.events, seen)
     everywhere = run(function, reply, True, lambda n: True)
     expected = without_lines(native.events)
     assert without_lines(everywhere.events) == expected, difference(
@@ -257,6 +258,18 @@ def same(function: Any, reply: Reply) -> int:
             f"restored at {single}", expected, without_lines(once.events)
         )
     return native.yields
+
+
+def cut_short(events: Events, native: Events) -> Events:
+    """Events of a durable run, whose tracebacks may go on where CPython 3.11 has lost the inner frames: those of what
+    is thrown through a `yield from` or `await` in a handler."""
+    if sys.version_info >= (3, 12):
+        return events
+    cut = [
+        (*one[:2], one[2][: len(other[2])]) if one[0] == other[0] == "raise" and other[2] else one
+        for one, other in zip(events, native)
+    ]
+    return [*cut, *events[len(cut) :]]
 
 
 def without_lines(events: Events) -> Events:

@@ -71,6 +71,15 @@ def helper(name: str) -> ast.expr:
     return ast.IfExp(constant(True), constant(HELPER_MARK + name), constant(None))
 
 
+def is_helper(node: ast.expr) -> bool:
+    """Whether an expression is such a reference."""
+    return (
+        isinstance(node, ast.IfExp)
+        and isinstance(node.body, ast.Constant)
+        and str(node.body.value).startswith(HELPER_MARK)
+    )
+
+
 def call(function: str | ast.expr, *arguments: ast.expr) -> ast.Call:
     """A call; a function given by name is a helper."""
     return ast.Call(helper(function) if isinstance(function, str) else function, list(arguments), [])
@@ -124,6 +133,15 @@ def child_blocks(statement: ast.stmt) -> list[tuple[Any, str]]:
     if isinstance(statement, ast.Match):
         return [(case, "body") for case in statement.cases]
     return [(statement, name) for name in names]
+
+
+def own_points(statement: ast.stmt) -> tuple[list[Suspend], list[Suspend]]:
+    """The yield points that a compound statement has of its own: those before its blocks, and those after."""
+    if isinstance(statement, ast.AsyncFor):
+        return [statement.step], []  # type: ignore[attr-defined]
+    if isinstance(statement, ast.AsyncWith):
+        return [statement.enter], [statement.leave]  # type: ignore[attr-defined]
+    return [], []
 
 
 BLOCKS: dict[type, tuple[str, ...]] = {

@@ -7,14 +7,15 @@ debuggers show the user's own lines. Nested functions are found again in the cod
 from __future__ import annotations
 
 import ast
+import sys
 from collections.abc import Callable, Sequence
 from types import CodeType
 from typing import Any
 
 from ray_durable.compiler import support
-from ray_durable.compiler.passes.build import HELPER_MARK, constant, load, located
+from ray_durable.compiler.passes.build import HELPER_MARK, NOWHERE, constant, load, located
 from ray_durable.compiler.passes.source import FUTURE_FLAGS
-from ray_durable.compiler.passes.walking import fill_positions
+from ray_durable.compiler.passes.walking import fill_positions, walk
 from ray_durable.compiler.replacements import LAMBDAS
 from ray_durable.compiler.unit import Source
 from ray_durable.errors import UnsupportedSyntaxError
@@ -70,6 +71,8 @@ def code_of(definition: Definition, free: Sequence[str], source: Source, qualnam
     factory.type_params = []  # type: ignore[attr-defined, unused-ignore]
     module = ast.Module([factory], [])
     fill_positions(module)
+    if sys.version_info >= (3, 13):
+        keep_apart(module)
     try:
         compiled = compile(module, source.filename, "exec", source.flags & FUTURE_FLAGS, dont_inherit=True, optimize=-1)
     except SyntaxError as error:  # what CPython limits: blocks within blocks
@@ -81,6 +84,21 @@ def code_of(definition: Definition, free: Sequence[str], source: Source, qualnam
     outer = next(each for each in compiled.co_consts if isinstance(each, CodeType))
     code = next(each for each in outer.co_consts if isinstance(each, CodeType))
     return finish(code, code.co_qualname, qualname, found).replace(co_name=name)
+
+
+def keep_apart(module: ast.AST) -> None:
+    # x = None    =>    (x := None)        where it has no line: CPython makes one instruction of such a store and the
+    #                                      load in the user's line behind it, and a jump to that line lands after both
+    for node in walk(module):
+        for name in ("body", "orelse", "finalbody"):
+            found = getattr(node, name, None)
+            block: list[ast.stmt] = found if isinstance(found, list) else []
+            for index, statement in enumerate(block):
+                if isinstance(statement, ast.Assign) and statement.lineno < 0:
+                    value = statement.value
+                    for target in reversed(statement.targets):
+                        value = located(ast.NamedExpr(target, value), NOWHERE)  # type: ignore[arg-type]
+                    block[index] = located(ast.Expr(value), NOWHERE)
 
 
 def finish(code: CodeType, made: str, wanted: str, found: Found) -> CodeType:

@@ -9,9 +9,20 @@ from __future__ import annotations
 import ast
 import copy
 
-from ray_durable.compiler.passes.build import Suspend, assign, child_blocks, constant, load, located
+from ray_durable.compiler.passes.build import (
+    NOWHERE,
+    Suspend,
+    assign,
+    child_blocks,
+    constant,
+    load,
+    located,
+    own_points,
+)
 from ray_durable.compiler.passes.edges import flag
 from ray_durable.compiler.passes.yieldpoints import Context
+
+Range = tuple[int, int] | None
 
 
 def fresh_body(body: list[ast.stmt], context: Context) -> list[ast.stmt]:
@@ -45,25 +56,114 @@ def fresh_block(body: list[ast.stmt], context: Context, known: bool = False) -> 
     for statement in body:
         if isinstance(statement, Suspend):
             found += [suspension(statement, statement.operand)] if known else arrive(statement, context)
-        elif not known and isinstance(statement, ast.For | ast.While) and (only := only_point(statement)) is not None:
+        elif not known and isinstance(statement, LOOPS) and (only := only_point(statement)) is not None:
             # for T in X: yield v    =>    _at = 3; for T in X: yield v        one store for all passes
             found.append(located(assign(context.names.at, constant(only.number)), statement))
             found.append(with_blocks(statement, context, known=True))
+        elif not known and isinstance(statement, ast.AsyncFor):
+            found += stepping(statement, context)
+        elif isinstance(statement, ast.AsyncWith):
+            found += entering(statement, context)
         else:
             found.append(with_blocks(statement, context, known))
     return found
 
 
+LOOPS = ast.For | ast.AsyncFor | ast.While
+
+
+def stepping(node: ast.AsyncFor, context: Context) -> list[ast.stmt]:
+    # async for T in _it1: B    =>    _at = 3
+    #                                 async for T in _it1:
+    #                                     B                  also before each `continue`
+    #                                     _at = 3
+    number = node.step.number  # type: ignore[attr-defined]
+    store = located(assign(context.names.at, constant(number)), node)
+    new = with_blocks(node, context)
+    assert isinstance(new, ast.AsyncFor)
+    if points_in(node.body):
+        before_continue(new.body, store)
+        new.body.append(located(copy.copy(store), NOWHERE))
+    return [store, new]
+
+
+def before_continue(body: list[ast.stmt], store: ast.stmt) -> None:
+    """Put `store` before each `continue` of a loop, in place; and after what suspends on the way out of a statement."""
+    for index in reversed(range(len(body))):
+        statement = body[index]
+        if isinstance(statement, ast.Continue):
+            body.insert(index, located(copy.copy(store), statement))
+        elif isinstance(statement, LOOPS):
+            before_continue(statement.orelse, store)
+        elif isinstance(statement, ast.AsyncWith) or (isinstance(statement, ast.Try) and statement.finalbody):
+            # async with M: …; continue    =>    try: async with M: …; continue
+            #                                    finally: _at = 3
+            if continues(statement):
+                again = located(copy.copy(store), NOWHERE)
+                body[index] = located(ast.Try([statement], [], [], [again]), statement)
+        else:
+            for owner, name in child_blocks(statement):
+                before_continue(getattr(owner, name), store)
+
+
+def continues(statement: ast.stmt) -> bool:
+    """Whether a `continue` leaves this statement."""
+    if isinstance(statement, ast.Continue):
+        return True
+    blocks = [(statement, "orelse")] if isinstance(statement, LOOPS) else child_blocks(statement)
+    return any(continues(inner) for owner, name in blocks for inner in getattr(owner, name))
+
+
+def entering(node: ast.AsyncWith, context: Context) -> list[ast.stmt]:
+    # async with M as T: try: B …    =>    _at = 3
+    #                                      async with M as T:
+    #                                          try: B …
+    #                                          finally: _at = 5
+    new = with_blocks(node, context)
+    assert isinstance(new, ast.AsyncWith)
+    (attempt,) = new.body
+    assert isinstance(attempt, ast.Try)
+    at, enter, leave = context.names.at, node.enter, node.leave  # type: ignore[attr-defined]
+    attempt.finalbody = [located(assign(at, constant(leave.number)), NOWHERE)]  # CPython leaves in the manager's line
+    return [located(assign(at, constant(enter.number)), enter), new]
+
+
 def only_point(statement: ast.stmt) -> Suspend | None:
     """The yield point of a loop that has just one."""
-    found: list[Suspend] = []
-    stack = [statement]
-    while stack and len(found) < 2:
-        node = stack.pop()
-        if isinstance(node, Suspend):
-            found.append(node)
-        stack.extend(inner for owner, name in child_blocks(node) for inner in getattr(owner, name))
-    return found[0] if len(found) == 1 else None
+    where = points_of(statement)
+    if where is None or where[0] != where[1]:
+        return None
+    found: list[ast.stmt] = [statement]
+    while not isinstance(node := found.pop(), Suspend):
+        found += [inner for owner, name in child_blocks(node) for inner in getattr(owner, name)]
+        found += own_points(node)[0]
+    return node
+
+
+def points_in(nodes: list[ast.stmt]) -> Range:
+    """The first and last number of the yield points in a block."""
+    found: Range = None
+    for node in nodes:
+        where = points_of(node)
+        if where is not None:
+            found = where if found is None else (min(found[0], where[0]), max(found[1], where[1]))
+    return found
+
+
+def points_of(node: ast.stmt) -> Range:
+    """The same for one statement, which remembers it."""
+    if hasattr(node, "points"):
+        known: Range = node.points
+        return known
+    if isinstance(node, Suspend):
+        found: Range = (node.number, node.number)
+    else:
+        before, after = own_points(node)
+        found = points_in(
+            [*before, *(inner for owner, name in child_blocks(node) for inner in getattr(owner, name)), *after]
+        )
+    node.points = found  # type: ignore[attr-defined]
+    return found
 
 
 def with_blocks(statement: ast.stmt, context: Context, known: bool = False) -> ast.stmt:

@@ -14,7 +14,7 @@ from ray_durable.compiler.passes.build import NOWHERE, assign, child_blocks, cle
 from ray_durable.compiler.passes.names import Names
 from ray_durable.compiler.passes.yieldpoints import assigned
 
-STACKED = re.compile(r"(it|mgr|v|item)\d+$")
+STACKED = re.compile(r"(it|mgr|v|item|left)\d+$")
 
 
 def let_go(body: list[ast.stmt], names: Names) -> None:
@@ -24,7 +24,8 @@ def let_go(body: list[ast.stmt], names: Names) -> None:
             let_go(getattr(owner, name), names)
         if isinstance(statement, ast.Try | ast.TryStar):
             made = reversed(assigned(statement.body))
-            held = [name for name in made if name in names.used and is_stacked(name, names)]
+            kept = getattr(statement, "keeps", None)
+            held = [name for name in made if name in names.used and is_stacked(name, names) and name != kept]
             for block in [*(handler.body for handler in statement.handlers), statement.finalbody]:
                 if block and held:
                     block[:0] = [located(each, block[0]) for each in clear(held)]
@@ -43,10 +44,10 @@ def let_go_at_return(body: list[ast.stmt], names: Names, loops: tuple[str, ...] 
         match statement:
             case ast.Return() if inside and loops:
                 body[index : index + 1] = returning(statement, names, loops)
-            case ast.For() if hasattr(statement, "iterator"):
+            case ast.For() | ast.AsyncFor() if hasattr(statement, "iterator"):
                 let_go_at_return(statement.body, names, (statement.iterator, *loops), inside)
                 let_go_at_return(statement.orelse, names, loops, inside)
-            case ast.With():
+            case ast.With() | ast.AsyncWith():
                 let_go_at_return(statement.body, names, (), True)
             case ast.Try() | ast.TryStar() if statement.finalbody:
                 for block in (statement.body, *(handler.body for handler in statement.handlers), statement.orelse):
@@ -69,8 +70,8 @@ def returning(statement: ast.Return, names: Names, loops: tuple[str, ...]) -> li
 def let_go_at_end(body: list[ast.stmt], names: Names, definition: ast.AST) -> list[ast.stmt]:
     """The same for an exception that leaves the function: its traceback keeps the frame, and with it all locals."""
     # try: BODY
-    # except BaseException: _it2 = _it1 = None; raise          a bare `raise` leaves no trace of its own
-    held = [name for name in reversed(assigned(body)) if name in names.used and name.startswith(names.prefix + "it")]
+    # except BaseException: _it2 = _v1 = None; raise           a bare `raise` leaves no trace of its own
+    held = [name for name in reversed(assigned(body)) if name in names.used and is_stacked(name, names)]
     if not held:
         return body
     handler = ast.ExceptHandler(helper("BaseException"), None, [*clear(held), ast.Raise()])

@@ -1,6 +1,6 @@
-"""`with`: a manager that is entered stays entered; `async with`, whose entry and exit may suspend, becomes `try`.
+"""`with`: a manager that is entered stays entered; `async with`, whose entry and exit are yield points of its own.
 
-Goal    one manager per `with`, by name, so that a resume finds it; no `async with` is left.
+Goal    one manager per `with`, by name, so that a resume finds it, and the way in which an `async with` was left.
 Keeps   order of entry and exit, suppression, the exception that `__exit__` sees.
 Leaves  `with` statements without a yield point, untouched.
 """
@@ -9,7 +9,19 @@ from __future__ import annotations
 
 import ast
 
-from ray_durable.compiler.passes.build import assign, call, clear, constant, helper, if_, load, located, not_, try_
+from ray_durable.compiler.passes.build import (
+    NOWHERE,
+    Suspend,
+    assign,
+    call,
+    clear,
+    constant,
+    helper,
+    load,
+    located,
+    try_,
+)
+from ray_durable.compiler.passes.handlers import Outcomes, outcome
 from ray_durable.compiler.passes.yieldpoints import Context, suspends
 
 
@@ -18,7 +30,7 @@ def managers(statement: ast.stmt, context: Context) -> list[ast.stmt] | None:
     match statement:
         case ast.With() if suspends(statement, context) and not hasattr(statement, "manager"):
             return nested(statement, context)
-        case ast.AsyncWith():
+        case ast.AsyncWith() if not hasattr(statement, "manager"):
             return nested(statement, context)
     return None
 
@@ -50,45 +62,43 @@ def single(
     first = located(assign(name, located(call("manager", expression), expression)), expression)
     entered = located(ast.With([ast.withitem(located(load(name), expression), target)], body), expression)
     entered.manager = name  # type: ignore[attr-defined]
-    return [first, entered, *(located(each, expression) for each in clear([name]))]
+    return [first, entered, *(located(each, NOWHERE) for each in clear([name]))]
 
 
 def asynchronous(item: ast.withitem, body: list[ast.stmt], context: Context) -> list[ast.stmt]:
-    # async with M as T: B   =>   _mgr1 = async_manager(M)
-    #                             _item1 = await _mgr1.enter()
-    #                             _done1 = False
-    #                             try:
-    #                                 try: T = _item1; B
+    # async with M as T: B   =>   _mgr1 = manager(M)
+    #                             async with async_manager(_mgr1) as T:
+    #                                 try:
+    #                                     B                              return E  =>  _left1 = ("return", E); return …
+    #                                     _left1 = None                  break     =>  _left1 = ("break",); break
     #                                 except BaseException as _exc1:
-    #                                     _done1 = True
-    #                                     if not await _mgr1.leave(_exc1): raise
-    #                             finally:
-    #                                 if not _done1: await _mgr1.leave(None)
+    #                                     _left1 = ("raise", _exc1)      a resume in `__aexit__` leaves B again as
+    #                                     raise                          `_left1` says
+    #                             _mgr1 = _left1 = None
     names = context.names
-    expression = item.context_expr
-    manager, entered, done, error = names.fresh("mgr"), names.fresh("item"), names.fresh("done"), names.fresh("exc")
+    manager, left, error = names.fresh("mgr"), names.fresh("left"), names.fresh("exc")
+    expression, target = item.context_expr, item.optional_vars
 
-    def at(statement: ast.stmt) -> ast.stmt:
-        return located(statement, expression)
-
-    def awaited(function: str, *arguments: ast.expr) -> ast.expr:
-        return located(ast.Await(located(call(function, load(manager), *arguments), expression)), expression)
-
-    enter: list[ast.stmt] = [
-        at(assign(manager, located(call("manager", expression), expression))),
-        at(assign(entered, awaited("enter_async"))),
-        at(assign(done, constant(False))),
-    ]
-    if item.optional_vars is not None:
-        body = [at(ast.Assign([item.optional_vars], load(entered))), *(at(each) for each in clear([entered])), *body]
-    else:
-        enter.append(at(clear([entered])[0]))
-    reraise = at(if_(not_(awaited("leave_async", load(error))), [at(ast.Raise())]))
-    failed = at_handler(error, [at(assign(done, constant(True))), reraise], expression)
-    attempt = at(try_(body, [failed]))
-    leave = at(if_(not_(load(done)), [at(ast.Expr(awaited("leave_async", constant(None))))]))
-    return [*enter, at(try_([attempt], [], [], [leave])), *(at(each) for each in clear([manager]))]
-
-
-def at_handler(name: str, body: list[ast.stmt], where: ast.AST) -> ast.ExceptHandler:
-    return located(ast.ExceptHandler(helper("BaseException"), name, body), where)
+    if target is not None and not isinstance(target, ast.Name):  # it may fail, when the manager is entered already
+        held = names.fresh("item")
+        body = [
+            located(ast.Assign([target], load(held)), target),
+            *(located(each, target) for each in clear([held])),
+            *body,
+        ]
+        target = located(ast.Name(held, ast.Store()), target)
+    outcomes = Outcomes(left)
+    outcomes.within(body)
+    failed = ast.ExceptHandler(helper("BaseException"), error, [outcome(left, "raise", load(error)), ast.Raise()])
+    attempt = located(
+        try_([*body, located(assign(left, constant(None)), NOWHERE)], [located(failed, NOWHERE)]), body[0]
+    )
+    attempt.prepared, attempt.keeps = True, left  # type: ignore[attr-defined]
+    call_ = located(call("async_manager", load(manager)), expression)
+    entered = located(ast.AsyncWith([ast.withitem(call_, target)], [attempt]), expression)
+    entered.manager, entered.left = manager, left  # type: ignore[attr-defined]
+    entered.leaves_by = frozenset(outcomes.kinds)  # type: ignore[attr-defined]
+    entered.enter = located(Suspend("await", load(manager)), expression)  # type: ignore[attr-defined]
+    entered.leave = located(Suspend("await", load(left)), expression)  # type: ignore[attr-defined]
+    first = assign(manager, located(call("manager", expression), expression))
+    return [located(first, expression), entered, *(located(each, NOWHERE) for each in clear([manager, left]))]

@@ -15,6 +15,7 @@ WORDS = (
     "v",
     "exc",
     "out",
+    "left",
     "saved",
     "item",
     "step",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable
 
-from ray_durable.compiler.passes.build import assign, call, constant, load, located
+from ray_durable.compiler.passes.build import assign, call, constant, is_helper, load, located
 from ray_durable.compiler.passes.yieldpoints import Context, suspends
 
 Lower = Callable[[list[ast.stmt]], list[ast.stmt]]
@@ -67,7 +67,11 @@ class Operands:
             bounds = [bound or constant(None) for bound in (node.lower, node.upper, node.step)]
             node = located(call("slice", *self.values(bounds)), node)
         value = self.value(node)
-        if isinstance(value, ast.Constant) or (isinstance(value, ast.Name) and value.id in self.made):
+        if (
+            isinstance(value, ast.Constant)
+            or (isinstance(value, ast.Name) and value.id in self.made)
+            or is_helper(value)
+        ):
             return value
         name = self.new()
         self.emit(assign(name, value), node)

@@ -14,11 +14,11 @@ from __future__ import annotations
 import ast
 import copy
 
+from ray_durable.compiler.passes.awaited import async_loop, async_managed
 from ray_durable.compiler.passes.build import (
     Suspend,
     assign,
     call,
-    child_blocks,
     clear,
     compare,
     constant,
@@ -31,10 +31,8 @@ from ray_durable.compiler.passes.build import (
     try_,
 )
 from ray_durable.compiler.passes.edges import flag
-from ray_durable.compiler.passes.fresh import arrive, fresh_block, only_point, suspension
+from ray_durable.compiler.passes.fresh import LOOPS, Range, arrive, fresh_block, only_point, points_in, suspension
 from ray_durable.compiler.passes.yieldpoints import Context
-
-Range = tuple[int, int] | None
 
 
 def resume_body(body: list[ast.stmt], context: Context) -> list[ast.stmt]:
@@ -53,29 +51,6 @@ def unbind(context: Context) -> ast.stmt:
         for name in context.scope.variables
     ]
     return if_(compare(load(to), ast.Lt(), constant(0)), body)
-
-
-def points_in(nodes: list[ast.stmt]) -> Range:
-    """The first and last number of the yield points in a block."""
-    found: Range = None
-    for node in nodes:
-        where = points_of(node)
-        if where is not None:
-            found = where if found is None else (min(found[0], where[0]), max(found[1], where[1]))
-    return found
-
-
-def points_of(node: ast.stmt) -> Range:
-    """The same for one statement, which remembers it."""
-    if hasattr(node, "points"):
-        known: Range = node.points
-        return known
-    if isinstance(node, Suspend):
-        found: Range = (node.number, node.number)
-    else:
-        found = points_in([inner for owner, name in child_blocks(node) for inner in getattr(owner, name)])
-    node.points = found  # type: ignore[attr-defined]
-    return found
 
 
 class Resume:
@@ -171,7 +146,7 @@ class Resume:
 
     # ---- statements --------------------------------------------------------------------------------------------------
     def statement(self, node: ast.stmt, sure: bool) -> list[ast.stmt]:
-        if not self.known and isinstance(node, ast.For | ast.While) and (only := only_point(node)) is not None:
+        if not self.known and isinstance(node, LOOPS) and (only := only_point(node)) is not None:
             # for T in X: yield v    =>    _at = 3; for T in X: …        as in the fresh body: one store for all passes
             self.known = True
             stored = [] if sure else [located(assign(self.context.names.at, constant(only.number)), node)]
@@ -186,8 +161,12 @@ class Resume:
                 return self.choice(node, sure)
             case ast.For() | ast.While():
                 return self.loop(node, sure)
+            case ast.AsyncFor():
+                return async_loop(self, node, sure)
             case ast.With():
                 return self.managed(node, sure)
+            case ast.AsyncWith():
+                return async_managed(self, node, sure)
             case ast.TryStar():
                 return self.star(node, sure)
             case ast.Try() if points_in(node.finalbody):
@@ -337,6 +316,19 @@ class Resume:
         name: str = node.outcome  # type: ignore[attr-defined]
         leaves_by: frozenset[str] = node.leaves_by  # type: ignore[attr-defined]
         saved = self.context.names.fresh("saved")
+        body = [located(each, node) for each in self.left_again(name, leaves_by, saved)]
+        sure_after = sure and points_in(node.body) is None
+        if not sure_after:
+            start = compare(load(self.to), ast.GtE(), constant(where[0]))
+            body = [located(if_(start, body, self.inside(node.body, name, sure)), node)]
+        last = [located(self.restored(saved), node), *self.block(node.finalbody, sure_after)]
+        return [located(try_(body, [], [], last), node)]
+
+    def left_again(self, name: str, leaves_by: frozenset[str], saved: str) -> list[ast.stmt]:
+        # _saved1 = None                 the way out of a block that was on its way out, as `_out1` says
+        # if _out1:
+        #     if _out1[0] == "raise": _saved1 = back(_out1[1]); raise _out1[1]
+        #     if _out1[0] == "return": return _out1[1]             likewise `break` and `continue`
         kind = ast.Subscript(load(name), constant(0), ast.Load())
         value = ast.Subscript(load(name), constant(1), ast.Load())
         choices: list[ast.stmt] = [
@@ -349,14 +341,7 @@ class Resume:
             if_(compare(kind, ast.Eq(), constant(way)), [*self.passed_on(name, way), ways[way]])
             for way in sorted(leaves_by)
         ]
-        body: list[ast.stmt] = [assign(saved, constant(None)), if_(load(name), choices)]
-        body = [located(each, node) for each in body]
-        sure_after = sure and points_in(node.body) is None
-        if not sure_after:
-            start = compare(load(self.to), ast.GtE(), constant(where[0]))
-            body = [located(if_(start, body, self.inside(node.body, name, sure)), node)]
-        last = [located(self.restored(saved), node), *self.block(node.finalbody, sure_after)]
-        return [located(try_(body, [], [], last), node)]
+        return [assign(saved, constant(None)), if_(load(name), choices)]
 
     def star(self, node: ast.TryStar, sure: bool) -> list[ast.stmt]:
         # except* T as e: B    =>    try:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ray_durable.compiler.backedges import Head
-from ray_durable.compiler.passes.build import Suspend, child_blocks
+from ray_durable.compiler.passes.build import Suspend, child_blocks, own_points
 from ray_durable.compiler.passes.names import Names
 from ray_durable.compiler.passes.scopes import Scope, defaults
 from ray_durable.compiler.passes.walking import children, walk
@@ -84,7 +84,8 @@ def number(body: list[ast.stmt], context: Context) -> None:
             node.number = len(suspensions)
         elif isinstance(node, ast.stmt):
             blocks = [statement for owner, name in child_blocks(node) for statement in getattr(owner, name)]
-            stack.extend(reversed(blocks))
+            before, after = own_points(node)
+            stack.extend(reversed([*before, *blocks, *after]))
     Liveness(frozenset(context.names.used)).of_body(body)
     context.points = [
         YieldPoint(each.number, each.kind, each.lineno, each.col_offset, each.temporaries, each.operands)
@@ -101,11 +102,11 @@ def assigned(body: list[ast.stmt], constants: bool = False) -> dict[str, None]:
         if isinstance(statement, ast.Assign):
             if constants or not isinstance(statement.value, ast.Constant):
                 found |= dict.fromkeys(name for target in statement.targets for name in names_in(target))
-        elif isinstance(statement, ast.For):
+        elif isinstance(statement, ast.For | ast.AsyncFor):
             found |= dict.fromkeys(names_in(statement.target))
         elif isinstance(statement, ast.If) and constants:
             found |= dict.fromkeys(bound_in(statement.test))
-        elif isinstance(statement, ast.With):
+        elif isinstance(statement, ast.With | ast.AsyncWith):
             found |= dict.fromkeys(name for item in statement.items for name in names_in(item.optional_vars))
         elif isinstance(statement, ast.Try | ast.TryStar):
             found |= dict.fromkeys(handler.name for handler in statement.handlers if handler.name is not None)
@@ -184,6 +185,10 @@ class Liveness:
                 return (inside - self.asked(statement.test)) | self.read(statement.test)
             case ast.For():
                 return self.loop(statement, live, self.read(statement.iter))
+            case ast.AsyncFor():
+                live = self.loop(statement, live, self.read(statement.iter)) | self.escape[-1]
+                statement.step.temporaries = tuple(sorted(live & self.names))  # type: ignore[attr-defined]
+                return live
             case ast.While():
                 return self.loop(statement, live, self.read(statement.test))
             case ast.With():
@@ -191,6 +196,8 @@ class Liveness:
                 escape = self.escape[-1] | kept | live  # what is raised inside may be suppressed
                 inside = self.block_within(statement.body, live | kept, escape)
                 return kept | (inside - self.stored(statement.items[0].optional_vars))
+            case ast.AsyncWith():
+                return self.entered(statement, live)
             case ast.Try() | ast.TryStar():
                 return self.attempt(statement, live)
             case ast.Return() | ast.Raise():
@@ -208,11 +215,24 @@ class Liveness:
                 return inside | self.read(statement.subject)
         return (live - self.written(statement)) | self.read(statement)
 
-    def loop(self, statement: ast.For | ast.While, live: Live, header: Live) -> Live:
+    def entered(self, statement: ast.AsyncWith, live: Live) -> Live:
+        kept: Live = frozenset([statement.manager])  # type: ignore[attr-defined]
+        live |= kept | self.escape[-1]
+        for way, there in (("break", self.breaks), ("continue", self.continues)):
+            if way in statement.leaves_by:  # type: ignore[attr-defined]
+                live |= there[-1]
+        leaving = live | {statement.left}  # type: ignore[attr-defined]
+        statement.leave.temporaries = tuple(sorted(leaving & self.names))  # type: ignore[attr-defined]
+        inside = self.block_within(statement.body, leaving, live)
+        live = kept | (inside - self.stored(statement.items[0].optional_vars))
+        statement.enter.temporaries = tuple(sorted(live & self.names))  # type: ignore[attr-defined]
+        return live
+
+    def loop(self, statement: ast.For | ast.AsyncFor | ast.While, live: Live, header: Live) -> Live:
         after = self.block(statement.orelse, live)
         head = after | header
-        kept = frozenset([statement.iter.id]) if hasattr(statement, "iterator") else NOTHING  # type: ignore[union-attr]
-        bound = self.stored(statement.target) if isinstance(statement, ast.For) else NOTHING
+        kept = frozenset([statement.iterator]) if hasattr(statement, "iterator") else NOTHING
+        bound = NOTHING if isinstance(statement, ast.While) else self.stored(statement.target)
         # from pass to pass only what was made before the loop stays: no value is carried over a back-edge
         made_inside = bound.union(assigned(statement.body, constants=True))
         head |= self.names.intersection(names_read(statement.body)) - made_inside

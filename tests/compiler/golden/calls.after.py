@@ -38,5 +38,5 @@ def calls(fetch, urls, log):
             _v2 = (yield from _v3(pages))
         return _v2
     except BaseException:
-        _item2 = _item1 = _it1 = None
+        _v4 = _v3 = _item2 = _v2 = _item1 = _it1 = _v1 = None
         raise

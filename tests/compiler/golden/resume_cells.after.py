@@ -12,20 +12,11 @@ def resume_cells(_count, add, _to, _delegate, _cells):
         _to = -_to
         if add is UNBOUND:
             del add
-    for _to in (_to,):
-        _at = 1  # yield point 1: line 3
-        _to = False  # arrived
-        _v1 = (yield)
-        _v2 = count = _v1
-        if not _v2:
-            _v1 = _v2 = None
-            break
-        else:
-            _v1 = _v2 = None
-        pass
-    else:
-        while True:
-            _v1 = (yield add(1))
+    try:
+        for _to in (_to,):
+            _at = 1  # yield point 1: line 3
+            _to = False  # arrived
+            _v1 = (yield)
             _v2 = count = _v1
             if not _v2:
                 _v1 = _v2 = None
@@ -33,3 +24,16 @@ def resume_cells(_count, add, _to, _delegate, _cells):
             else:
                 _v1 = _v2 = None
             pass
+        else:
+            while True:
+                _v1 = (yield add(1))
+                _v2 = count = _v1
+                if not _v2:
+                    _v1 = _v2 = None
+                    break
+                else:
+                    _v1 = _v2 = None
+                pass
+    except BaseException:
+        _v2 = _v1 = None
+        raise

@@ -13,9 +13,13 @@ async def resume_delegates(lock, fetch, page, _to, _delegate, _cells, _mgr1):
             del fetch
         if page is UNBOUND:
             del page
-    with resumed(_mgr1):
-        _at = 1  # yield point 1: line 3
-        _to = False  # arrived
-        page = await (_delegate.pop() if _delegate else ready(replaced(fetch)(1)))
-    _mgr1 = None
-    return page
+    try:
+        with resumed(_mgr1):
+            _at = 1  # yield point 1: line 3
+            _to = False  # arrived
+            page = await (_delegate.pop() if _delegate else ready(replaced(fetch)(1)))
+        _mgr1 = None
+        return page
+    except BaseException:
+        _mgr1 = None
+        raise

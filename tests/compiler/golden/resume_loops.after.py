@@ -66,5 +66,5 @@ def resume_loops(rows, log, row, cell, _to, _delegate, _cells, _it1, _it2):
             while log('more'):
                 yield row
     except BaseException:
-        _it2 = _it1 = None
+        _v1 = _it2 = _it1 = None
         raise
