@@ -75,9 +75,10 @@ tables: $(STAMP)  ## regenerate the tables of metrics and settings in docs/
 	$(BIN)/python docs/tables.py
 
 SEEDS ?= 1000000
+FIRST ?= 0
 .PHONY: simulate
-simulate: $(STAMP)  ## the protocol in virtual time, a million seeds (SEEDS=…) on all cores
-	$(BIN)/python -m tests.simulation $(SEEDS)
+simulate: $(STAMP)  ## the protocol in virtual time, a million seeds (SEEDS=…, FIRST=…) on all cores
+	$(BIN)/python -m tests.simulation $(SEEDS) --first $(FIRST)
 
 # Ray with its agent, in an environment that has this one's packages below its own.
 .PHONY: test-ray-default

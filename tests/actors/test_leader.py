@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 
+from ray_durable.actors.rebuild import read_logs
 from ray_durable.actors.transfer import Header
 from ray_durable.checkpoint.codec import dumps
+from ray_durable.checkpoint.recovery import recover
 from tests.simulation.leaders import counting, in_calm
+from tests.simulation.processes import Term
 
 
 def test_a_burst_of_starts_is_spread_at_once_and_nothing_moves():
@@ -25,3 +28,25 @@ def test_a_burst_of_starts_is_spread_at_once_and_nothing_moves():
     placed, migrations = in_calm(work)
     assert sorted(placed.values()) == [20, 20, 20]
     assert not migrations
+
+
+def test_a_new_term_that_was_replaced_after_it_had_read_does_nothing():
+    """Rule 19. In the simulation (seed 51648) such a term had read a later one's plan beside older states, and sent a
+    host what had long gone on elsewhere."""
+
+    async def work(world):
+        state = dumps((counting, (1000,), {}))
+        await world.leading.leader.admit(Header("c", "counting"), state)
+        slow = Term(world, dawdles_s=1.0)
+        await slow.has_read.wait()
+        read_logs(world.store, slow.term + 1)  # a later term begins
+        hosts = dict(world.processes)
+        await asyncio.sleep(5)
+        assert slow.over, "it has not noticed"
+        assert not slow.fleet.acts
+        assert world.processes == hosts, "it has made hosts"
+        for incarnation, process in hosts.items():
+            assert process.alive, "it has killed a host"
+            assert not recover(world.store, incarnation).fenced, "it has sealed a log"
+
+    in_calm(work)

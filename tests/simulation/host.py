@@ -93,7 +93,7 @@ class Host:
         self.bodies = []
         self.moved = {}
         self.ended = {}
-        """What has ended here: told again and again, as what is told may be lost."""
+        """What has ended here: told again and again, as what is told may be lost, like what has moved."""
         self.stopped = False
         self.term = 0
         self.released = {}
@@ -127,6 +127,12 @@ class Host:
             self.world.sleep(2)
             for id, (epoch, result) in self.ended.items():
                 self.tell_end(id, epoch, result)
+            for id, transfer in self.moved.items():
+                if self.released.get(id, -1) < transfer.epoch:
+                    self.tell_move(transfer)
+
+    def tell_move(self, transfer):
+        self.cluster.tell(lambda controller: controller.moved(transfer))
 
     def tell_end(self, id, epoch, result):
         self.cluster.tell(lambda controller: controller.finished(id, epoch, result))
@@ -208,7 +214,8 @@ class Host:
     # -- running
 
     def soon(self, coroutine):
-        self.world.push(self.world.random.expovariate(1 / 0.3), self.process, lambda: self.advance(coroutine))
+        after_s = self.world.random.expovariate(1 / self.cluster.weather.step_s)
+        self.world.push(after_s, self.process, lambda: self.advance(coroutine))
 
     def append(self, coroutine, seq, kind, state, token=None, consumed=b"", epoch=None):
         if self.stopped:
@@ -315,7 +322,7 @@ class Host:
         if not self.serves(controller):
             return
         if id in self.moved:  # what we told of it was lost
-            self.cluster.tell(lambda controller: controller.moved(self.moved[id]))
+            self.tell_move(self.moved[id])
         if coroutine is None or coroutine.gone or coroutine.busy or to in ("", self.incarnation):
             return
         if epoch <= coroutine.epoch:
@@ -336,7 +343,7 @@ class Host:
 
         def gone():
             self.moved[id] = transfer
-            self.cluster.tell(lambda controller: controller.moved(transfer))
+            self.tell_move(transfer)
 
         self.append(
             coroutine,

@@ -61,6 +61,9 @@ def in_calm(work, **settings):
     async def run():
         world.terms.append(Term(world))
         while world.leading is None or not any(host.usable for host in world.leading.fleet.hosts.values()):
+            if world.terms[-1].work.done():
+                world.terms[-1].work.result()  # why there is none
+            assert loop.time() < 60, "no leader with a host has come about"
             await asyncio.sleep(0.1)
         world.leading.leader.settings = SETTINGS.replace(**settings)
         found = await asyncio.wait_for(work(world), 60)

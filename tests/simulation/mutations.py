@@ -212,6 +212,10 @@ def prove_nothing_of_terms(self, timeout_s=0.0):
 honest_prove = Log.prove
 
 
+async def prove_nothing_of_itself(self):
+    """A term that acts, whatever has become of it."""
+
+
 def let_forget_at_once(self, record, id, epoch):
     record.released[id] = epoch
 
@@ -258,6 +262,7 @@ MUTATIONS = [
         "what has come back is taken for gone",
         (swapped("compaction.is_released", moved_away_once),),
         world=succession,
+        first=110,
     ),
     Mutation("7", "a seal below the base counts", (swapped("sealing.fold_reading", believe_the_create),)),
     Mutation(
@@ -265,7 +270,7 @@ MUTATIONS = [
         "chunks that others need go",
         (swapped("tests.simulation.controller.held_logs", chunks_hold_nothing),),
         world=simulate,
-        first=140,
+        first=440,
     ),
     Mutation("7", "packs that states need go", (swapped("moving.Mover.move", relocate_nothing),), world=simulate),
     Mutation(
@@ -292,7 +297,13 @@ MUTATIONS = [
     Mutation("11", "a host runs what it has not durably adopted", habit="run before adopted"),
     Mutation("11", "a host adopts what is planned for another", habit="adopt anything"),
     Mutation("12", "a plan is replaced while its target lives", habit="replace live plans"),
-    Mutation("11", "a new term ends only those terms that have written", habit="seal listed terms only"),
+    Mutation(
+        "11",
+        "a new term ends only those terms that have written",
+        habit="seal listed terms only",
+        world=succession,
+        first=150,
+    ),
     Mutation(
         "13",
         "a host that is silent goes on",
@@ -349,6 +360,12 @@ MUTATIONS = [
         "19",
         "a term that was replaced plans for a host",
         (swapped("log.Log.prove", prove_nothing_of_terms),),
+        world=overtaken,
+    ),
+    Mutation(
+        "19",
+        "a new term that was replaced acts on what it has read",
+        (swapped("ray_durable.actors.leader.Leader.prove", prove_nothing_of_itself),),
         world=overtaken,
     ),
     Mutation(

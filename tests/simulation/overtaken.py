@@ -1,7 +1,8 @@
 """A term that is replaced without noticing, while it does what cannot be undone (rule 19): the real leader and hosts.
 
 At some time the later term begins: it seals the logs of earlier ones and reads those of hosts. At some other time the
-earlier one takes a host over, or lets one forget. What it has done by then the later one must have seen.
+earlier one takes a host over, lets one forget, or begins to act on what it has read itself. What it has done by then
+the later one must have seen, and what it has read must not be of the later one's making.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from ray_durable.actors.rebuild import read_logs
 from ray_durable.actors.takeover import seal_log
 from ray_durable.errors import FencedError, LogStoppedError
 from tests.simulation.leaders import in_calm
+from tests.simulation.processes import Term
 
 WITHIN_S = 0.2
 
@@ -25,12 +27,13 @@ def overtaken(seed):
     async def encounter(world):
         leader = world.leading.leader
         record = next(record for record in leader.fleet.hosts.values() if record.usable)
+        act = dice.choice([take_over, let_forget, None])
+        if act is None:
+            await begin_slowly(world, leader.term + 1)
+            return
         later = asyncio.ensure_future(begin(world, leader.term + 1))
         await asyncio.sleep(acts_s)
-        if dice.random() < 0.5:
-            await take_over(leader, record, later)
-        else:
-            await let_forget(leader, record, later)
+        await act(leader, record, later)
 
     async def begin(world, term):
         await asyncio.sleep(begins_s)
@@ -52,5 +55,13 @@ def overtaken(seed):
         await asyncio.sleep(1)
         if "c" in record.released or "c" in record.handle.host.released:
             assert began_at >= asked_at, "a host forgets what the later term had not read"
+
+    async def begin_slowly(world, number):
+        earlier = Term(world, dawdles_s=acts_s)
+        await earlier.has_read.wait()
+        began_at, _ = await begin(world, number + 1)
+        await asyncio.sleep(1)
+        earlier.end(None)
+        assert not earlier.fleet.acts or began_at >= earlier.began, "it acts on what it read before a later one began"
 
     in_calm(encounter)

@@ -54,7 +54,7 @@ class HostProcess:
     """A host's process: the real actor class around a real engine and log. Calls reach it late, or not at all."""
 
     def __init__(self, world, incarnation, dedicated_to, environment):
-        self.world, self.alive = world, True
+        self.world, self.alive, self.gone = world, True, world.loop.create_future()
         self.host = host = Host(incarnation, SETTINGS, dedicated_to, environment)
         host.started, host.event_log, host.news = True, world.event_log, asyncio.Event()
         host.tally = Tally(NO_METRICS, world.clock)
@@ -70,6 +70,8 @@ class HostProcess:
         self.crash()
 
     def crash(self):
+        if self.alive:
+            self.gone.set_result(None)
         self.alive = False
         self.small.cancel()
         self.host.engine.stop()
@@ -100,9 +102,8 @@ class HostProcess:
         answer = asyncio.ensure_future(method(*args))
         answer.add_done_callback(lambda task: task.cancelled() or task.exception())
         self.world.answers.append(answer)
-        while not answer.done():
-            await asyncio.wait([answer], timeout=0.05)
-            self.must_live()
+        await asyncio.wait([answer, self.gone], return_when=asyncio.FIRST_COMPLETED)
+        self.must_live()
         await asyncio.sleep(self.world.dice.expovariate(1 / 0.01))
         self.must_live()
         if self.world.chance(0.3 if method.__name__ == "release" else 0.02):
@@ -122,12 +123,16 @@ class LocalFleet(Fleet):
 
     def __init__(self, world, term, on_replaced):
         self.world, self.term, self.settings, self.log, self.clock = world, term, SETTINGS, world.event_log, world.clock
-        self.leader, self.began = None, -100.0
+        self.leader, self.began, self.acts = None, -100.0, False
         self.changed = asyncio.Event()
         self.on_change, self.on_replaced = self.changed.set, on_replaced
         self.hosts, self.nodes, self.draining, self.lost_nodes, self.tries = {}, {}, {}, set(), {}
         self.tasks, self.loop, self.culprits = set(), world.loop, []
         self.listener = types.SimpleNamespace(beats={}, given_up=set(), address=None, token="")
+
+    def spawn(self, work):
+        self.acts = True
+        super().spawn(work)
 
     def on_finished(self, finished):
         self.leader.finished(finished)
@@ -176,11 +181,15 @@ class LocalFleet(Fleet):
 
 
 class Term:
-    """One controller: the real leader, watched and rebuilt as the real actor does it."""
+    """One controller: the real leader, watched and rebuilt as the real actor does it.
 
-    def __init__(self, world):
-        self.world = world
+    `dawdles_s`: how long it does nothing between reading the logs and doing what follows from them. `has_read`,
+    `began`: whether it has, and when it began to act on that."""
+
+    def __init__(self, world, dawdles_s=0.0):
+        self.world, self.dawdles_s = world, dawdles_s
         self.over = False
+        self.has_read, self.began = asyncio.Event(), None
         self.work = world.loop.create_task(self.lead())
 
     async def lead(self):
@@ -199,6 +208,8 @@ class Term:
                 self.end(error)
                 return
         rebuilt = rebuild(await world.insist(lambda: read_logs(world.store, self.term)))
+        self.has_read.set()
+        await asyncio.sleep(self.dawdles_s)
         log = world.log(
             controller_writer(self.term), lambda tokens: [t() for t in tokens if t is not None], self.end, 0.03
         )
@@ -209,6 +220,7 @@ class Term:
         )  # fmt: skip
         shell = object.__new__(Controller)
         shell.leader, shell.fleet, shell.metrics = self.leader, fleet, NO_METRICS
+        self.began = world.loop.time()
         await shell.resume(rebuilt)
         fleet.spawn(keep_small(log, SETTINGS, world.event_log, self.leader.settled))
         if world.leading is None or world.leading.term < self.term:

@@ -72,18 +72,19 @@ class World:
             except Exception as error:
                 self.failures.append(error)
 
-        self.push(after, process, greenlet(run, parent=self.hub))
+        self.push(after, process, greenlet(run, parent=self.hub).switch)
 
     def sleep(self, seconds):
         """Give way; the calling greenlet goes on `seconds` later."""
         current = getcurrent()
         assert current is not self.hub, "a callback of the event loop may not block"
-        self.push(seconds, self.running, current)
+        self.push(seconds, self.running, current.switch)
         self.hub.switch()
 
     def push(self, after, process, what):
+        """`what()` happens `after` seconds from now, if its process lives then."""
         self.ties += 1
-        heapq.heappush(self.queue, (self.now + max(0.0, after), self.ties, process, what))
+        heapq.heappush(self.queue, (self.now + after if after > 0 else self.now, self.ties, process, what))
 
     def chance(self, probability):
         return self.random.random() < probability
@@ -96,22 +97,21 @@ class World:
 
     def run(self, until, done=lambda: False):
         """Let it all happen up to time `until`, or until `done()`."""
-        while self.queue and not done():
-            when, tie, process, what = heapq.heappop(self.queue)
+        queue = self.queue
+        while queue and not done():
+            when, tie, process, what = due = heapq.heappop(queue)
             if when > until:
-                heapq.heappush(self.queue, (when, tie, process, what))
+                heapq.heappush(queue, due)
                 break
             if not process.alive:
                 continue
             if process.stopped_until > when:
-                heapq.heappush(self.queue, (process.stopped_until, tie, process, what))
+                heapq.heappush(queue, (process.stopped_until, tie, process, what))
                 continue
-            self.now = max(self.now, when)
+            if when > self.now:
+                self.now = when
             self.running = process
-            if isinstance(what, greenlet):
-                what.switch()
-            else:
-                what()
+            what()
             if self.failures:
                 raise self.failures[0]
         self.now = max(self.now, until) if not done() else self.now
@@ -150,16 +150,34 @@ class Executor:
 
 
 class Advanced(OneThread):
-    """Waiting is looking again after a while."""
+    """A log's condition: who waits is woken by a notice or by the end of its patience, as by a real one, and by nothing
+    else. So a notice that the log forgets to give is missed here too."""
 
     def __init__(self, world):
         self.world = world
+        self.waiting = {}
+
+    def notify_all(self):
+        woken, self.waiting = self.waiting, {}
+        for sleeper, process in woken.values():
+            self.world.push(0, process, sleeper.switch)
 
     def wait_for(self, predicate, timeout=None):
-        until = self.world.now + (60 if timeout is None else timeout)
-        while not predicate() and self.world.now < until:
-            self.world.sleep(0.01)
+        world = self.world
+        until = world.now + (60 if timeout is None else timeout)
+        while not predicate() and world.now < until:
+            assert getcurrent() is not world.hub, "a callback of the event loop may not block"
+            ticket = object()
+            self.waiting[ticket] = getcurrent(), world.running
+            world.push(until - world.now, world.running, functools.partial(self.time_out, ticket))
+            world.hub.switch()
         return predicate()
+
+    def time_out(self, ticket):
+        """Nobody has given notice: who waits goes on all the same."""
+        if ticket in self.waiting:
+            sleeper, _ = self.waiting.pop(ticket)
+            sleeper.switch()
 
 
 @contextlib.contextmanager
