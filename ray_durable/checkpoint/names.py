@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
 
@@ -21,6 +22,7 @@ OURS = re.compile(
 NUMBER = re.compile(r"(?:base-([0-9]{16})-([0-9]{6})|([0-9]{16}))\Z")
 
 
+@functools.lru_cache(1024)
 def log_prefix(writer: str) -> str:
     """Raises: StoreError for a writer whose name cannot be a folder's."""
     if not WRITER.match(writer):

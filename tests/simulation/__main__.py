@@ -77,6 +77,7 @@ def begin_worker():
         kind.load()
     gc.collect()
     gc.freeze()
+    gc.set_threshold(200_000, 5, 5)  # for good, else each world's end brings one
 
 
 def main(
