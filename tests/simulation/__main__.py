@@ -7,19 +7,18 @@ from __future__ import annotations
 
 import concurrent.futures
 import enum
-import gc
+import multiprocessing
 import os
-import signal
 import sys
 import time
-import traceback
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from tests.simulation.shares import KINDS, kind_of
+from tests.simulation.batches import begin_worker, run
+from tests.simulation.shares import KINDS
 
 BATCH = 40
 SAY_EVERY_S = 60.0
@@ -58,28 +57,6 @@ class Tally:
             )
 
 
-def run(first, last, world):
-    """The failing seeds of a batch, with their worlds and stories."""
-    failures = []
-    for seed in range(first, last):
-        name = world or kind_of(seed)
-        try:
-            KINDS[name].run(seed)
-        except Exception:
-            failures.append((seed, name, traceback.format_exc()))
-    return last - first, failures
-
-
-def begin_worker():
-    """The main process alone answers Ctrl-C; and what is here from the beginning is no garbage."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for kind in KINDS.values():
-        kind.load()
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(200_000, 5, 5)  # for good, else each world's end brings one
-
-
 def main(
     count: Annotated[int, typer.Argument(min=1, help="How many seeds.")] = 1_000_000,
     first: Annotated[int, typer.Option(min=0, help="The first of them.")] = 0,
@@ -93,7 +70,8 @@ def main(
     starts = range(first, first + count, BATCH)
     ends = [min(start + BATCH, first + count) for start in starts]
     workers = min(workers, len(starts))
-    with concurrent.futures.ProcessPoolExecutor(workers, initializer=begin_worker) as pool, tally.progress:
+    context = multiprocessing.get_context("spawn")  # the bar has a thread
+    with concurrent.futures.ProcessPoolExecutor(workers, context, begin_worker) as pool, tally.progress:
         try:
             for ran, failures in pool.map(run, starts, ends, [name] * len(starts)):
                 tally.add(ran, failures)

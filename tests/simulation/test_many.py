@@ -9,7 +9,8 @@ from unittest.mock import patch
 import pytest
 from rich.console import Console
 
-from tests.simulation import __main__ as many
+from tests.simulation.__main__ import Tally
+from tests.simulation.batches import run
 from tests.simulation.shares import KINDS, Kind, kind_of
 
 
@@ -34,9 +35,9 @@ def test_seeds_that_hold_end_with_status_0():
 
 def test_a_seed_that_fails_is_named_with_the_way_to_see_it_again():
     with patch.dict(KINDS, rivals=Kind("test_many", "fails_at_3", 1)):
-        ran, failures = many.run(0, 5, "rivals")
+        ran, failures = run(0, 5, "rivals")
     said = io.StringIO()
-    tally = many.Tally(5, Console(file=said, width=200))
+    tally = Tally(5, Console(file=said, width=200))
     tally.add(ran, failures)
     assert tally.done == 5
     assert tally.failed == [3]
