@@ -18,6 +18,7 @@ from rich.syntax import Syntax
 from rich.text import Text
 
 from ray_durable.cli.output import Answer, CommandFailed, command, headline, table
+from ray_durable.compiler.parsing import parse
 from ray_durable.errors import CompileError
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def compile_file(
     """Show what the compiler makes of a file's durable functions. Exit status 1 if it refuses one."""
     text = read(file)
     try:
-        tree = ast.parse(text, str(file))
+        tree = parse(text, str(file))
         code = compile(text, str(file), "exec", dont_inherit=True)
     except SyntaxError as error:
         raise CommandFailed(f"{file}:{error.lineno}: {error.msg}.", "Python itself cannot compile this file.") from None

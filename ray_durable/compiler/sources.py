@@ -14,6 +14,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
+from ray_durable.compiler.parsing import parse, parse_expression
 from ray_durable.compiler.passes import source as texts
 from ray_durable.compiler.unit import Source
 from ray_durable.errors import CompileError
@@ -65,7 +66,7 @@ def tree_of(source: Source) -> Definition:
     """The tree of a source, at its own lines."""
     if not source.qualname.endswith("<lambda>"):
         return texts.parse(source)
-    tree = ast.parse(f"(\n{source.text}\n)", source.filename, "eval").body
+    tree = parse_expression(f"(\n{source.text}\n)", source.filename).body
     ast.increment_lineno(tree, source.firstlineno - 2)
     assert isinstance(tree, ast.Lambda), source
     return tree
@@ -135,7 +136,7 @@ def lambda_source(function: types.FunctionType) -> Source:
     code = function.__code__
     lines = linecache.getlines(code.co_filename, function.__globals__)
     try:
-        tree = ast.parse("".join(lines))
+        tree = parse("".join(lines))
     except SyntaxError:
         tree = ast.Module([], [])
     for node in ast.walk(tree):

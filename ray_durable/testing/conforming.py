@@ -25,6 +25,7 @@ from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import Any
 
+from ray_durable.compiler.parsing import parse
 from ray_durable.testing import reporting
 from ray_durable.testing.reporting import REASONS, begun, counts, ended, first_line, write
 
@@ -85,7 +86,7 @@ def hook(taken: Taken) -> Callable[[Any, str], types.CodeType | None]:
         known = isinstance(fullname, str) and (fullname in taken.prefixes or fullname.startswith(within))
         if not known and not (isinstance(self.path, str) and self.path.startswith(below)):
             return usual(self, fullname)
-        tree = Decorate().visit(ast.parse(self.get_data(self.path), self.path))
+        tree = Decorate().visit(parse(self.get_data(self.path), self.path))
         code: types.CodeType = compile(tree, self.path, "exec", dont_inherit=True)
         return code
 

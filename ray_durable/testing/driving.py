@@ -21,6 +21,7 @@ import weakref
 from collections.abc import Callable, Generator
 from typing import Any
 
+from ray_durable.compiler.parsing import parse
 from ray_durable.compiler.unit import CO_ITERABLE_COROUTINE, Unit, register, unit_of
 
 CO_VARARGS, CO_VARKEYWORDS, CO_GENERATOR, CO_COROUTINE, CO_ASYNC_GENERATOR = 0x04, 0x08, 0x20, 0x80, 0x200
@@ -278,7 +279,7 @@ def driver_code(code: types.CodeType, start: Start) -> types.CodeType:
         forget=f"del {', '.join(names)}" if names else "", start=START, own=own, error=error,
         kind=definition, step=step, ended=ended, value=value, pause=pause,
     )  # fmt: skip
-    tree = ast.parse(text)
+    tree = parse(text)
     for node in ast.walk(tree):
         if isinstance(node, ast.stmt | ast.expr | ast.arg | ast.excepthandler):
             node.lineno = node.end_lineno = code.co_firstlineno

@@ -13,6 +13,7 @@ import linecache
 from dataclasses import dataclass
 from types import FunctionType
 
+from ray_durable.compiler import parsing
 from ray_durable.compiler.unit import Source
 from ray_durable.errors import CompileError
 
@@ -72,7 +73,7 @@ def definitions(filename: str, lines: list[str]) -> dict[tuple[str, int], Place]
         return known[1]
     found: dict[tuple[str, int], Place] = {}
     try:
-        tree = ast.parse(text)
+        tree = parsing.parse(text)
     except SyntaxError:
         tree = ast.Module([], [])
     stack: list[tuple[ast.AST, str | None]] = [(tree, None)]
@@ -105,7 +106,7 @@ def parse(source: Source) -> ast.FunctionDef | ast.AsyncFunctionDef:
         return as_definition(source)
     indented = source.text[:1].isspace()
     before = "\n" * (source.firstlineno - 2) + "if 1:\n" if indented else "\n" * (source.firstlineno - 1)
-    tree = ast.parse(before + source.text, source.filename)
+    tree = parsing.parse(before + source.text, source.filename)
     found = tree.body[0]
     if indented:
         assert isinstance(found, ast.If)
@@ -116,7 +117,7 @@ def parse(source: Source) -> ast.FunctionDef | ast.AsyncFunctionDef:
 
 def as_definition(source: Source) -> ast.FunctionDef:
     """A lambda as the definition of a function of the same name."""
-    tree = ast.parse("\n" * (source.firstlineno - 1) + f"({source.text})", source.filename, "eval")
+    tree = parsing.parse_expression("\n" * (source.firstlineno - 1) + f"({source.text})", source.filename)
     found = tree.body
     assert isinstance(found, ast.Lambda), ast.dump(found)
     result = ast.copy_location(ast.Return(found.body), found.body)
