@@ -4,10 +4,10 @@ import inspect
 
 import pytest
 
-from tests.compiler.programs import asynchronous, expressions, handlers, plain, statements
+from tests.compiler.programs import asynchronous, awaited, expressions, handlers, plain, statements
 from tests.compiler.roundtrip import run, same, scripts
 
-MODULES = [asynchronous, expressions, handlers, plain, statements]
+MODULES = [asynchronous, awaited, expressions, handlers, plain, statements]
 PROGRAMS = [
     pytest.param(function, id=f"{module.__name__.rpartition('.')[2]}.{name}")
     for module in MODULES

@@ -14,7 +14,7 @@ from ray_durable.compiler.passes.build import NOWHERE, assign, child_blocks, cle
 from ray_durable.compiler.passes.names import Names
 from ray_durable.compiler.passes.yieldpoints import assigned
 
-STACKED = re.compile(r"(it|mgr|v|item|left)\d+$")
+STACKED = re.compile(r"(it|mgr|v|item)\d+$")
 
 
 def let_go(body: list[ast.stmt], names: Names) -> None:
@@ -23,9 +23,7 @@ def let_go(body: list[ast.stmt], names: Names) -> None:
         for owner, name in child_blocks(statement):
             let_go(getattr(owner, name), names)
         if isinstance(statement, ast.Try | ast.TryStar):
-            made = reversed(assigned(statement.body))
-            kept = getattr(statement, "keeps", None)
-            held = [name for name in made if name in names.used and is_stacked(name, names) and name != kept]
+            held = stacked(statement.body, names)
             for block in [*(handler.body for handler in statement.handlers), statement.finalbody]:
                 if block and held:
                     block[:0] = [located(each, block[0]) for each in clear(held)]
@@ -71,12 +69,26 @@ def let_go_at_end(body: list[ast.stmt], names: Names, definition: ast.AST) -> li
     """The same for an exception that leaves the function: its traceback keeps the frame, and with it all locals."""
     # try: BODY
     # except BaseException: _it2 = _v1 = None; raise           a bare `raise` leaves no trace of its own
-    held = [name for name in reversed(assigned(body)) if name in names.used and is_stacked(name, names)]
+    held = stacked(body, names)
     if not held:
         return body
     handler = ast.ExceptHandler(helper("BaseException"), None, [*clear(held), ast.Raise()])
     return [located(try_(body, [located(handler, NOWHERE)]), body[0])]
 
 
-def is_stacked(name: str, names: Names) -> bool:
-    return STACKED.match(name[len(names.prefix) :]) is not None
+def stacked(body: list[ast.stmt], names: Names) -> list[str]:
+    """What CPython would have on its stack somewhere in a block, and the outcomes of the `async with`s in it."""
+    found = [
+        name for name in reversed(assigned(body)) if name in names.used and STACKED.match(name[len(names.prefix) :])
+    ]
+    return [*found, *outcomes(body)]
+
+
+def outcomes(body: list[ast.stmt]) -> list[str]:
+    found: list[str] = []
+    for statement in body:
+        if isinstance(statement, ast.AsyncWith):
+            found.append(statement.left)  # type: ignore[attr-defined]
+        for owner, name in child_blocks(statement):
+            found += outcomes(getattr(owner, name))
+    return found

@@ -93,7 +93,7 @@ def asynchronous(item: ast.withitem, body: list[ast.stmt], context: Context) -> 
     attempt = located(
         try_([*body, located(assign(left, constant(None)), NOWHERE)], [located(failed, NOWHERE)]), body[0]
     )
-    attempt.prepared, attempt.keeps = True, left  # type: ignore[attr-defined]
+    attempt.prepared = True  # type: ignore[attr-defined]
     call_ = located(call("async_manager", load(manager)), expression)
     entered = located(ast.AsyncWith([ast.withitem(call_, target)], [attempt]), expression)
     entered.manager, entered.left = manager, left  # type: ignore[attr-defined]

@@ -1,27 +1,31 @@
 """Private names: `__x` inside a class means `_Class__x`.
 
-A definition is compiled outside its class, so CPython would not know. Class bodies inside it are left to CPython.
+A definition is compiled outside its class, so CPython would not know; so is the resume body of a method of a class
+inside it, whose names are replaced in the same way. What CPython mangles once more stays as it is.
 """
 
 from __future__ import annotations
 
 import ast
 
-from ray_durable.compiler.passes.walking import children
+from ray_durable.compiler.passes.walking import children, walk
 
 
 def mangle(definition: ast.FunctionDef | ast.AsyncFunctionDef, class_name: str | None) -> None:
     """Replace private names in place."""
-    prefix = (class_name or "").lstrip("_")
-    if prefix:
-        mangler = Mangle("_" + prefix)
+    if class_name or any(isinstance(node, ast.ClassDef) for node in walk(definition)):
+        mangler = Mangle(class_name)
         for part in [definition.args, *definition.body]:
             mangler.visit(part)
 
 
+DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+
+
 class Mangle:
-    def __init__(self, prefix: str) -> None:
-        self.prefix = prefix
+    def __init__(self, class_name: str | None) -> None:
+        bare = (class_name or "").lstrip("_")
+        self.prefix = "_" + bare if bare else ""
 
     def name(self, name: str) -> str:
         return self.prefix + name if name.startswith("__") and not name.endswith("__") and "." not in name else name
@@ -34,8 +38,6 @@ class Mangle:
                 node.attr = self.name(node.attr)
             case ast.arg():
                 node.arg = self.name(node.arg)
-            case ast.keyword() if node.arg is not None:
-                node.arg = self.name(node.arg)
             case ast.Global() | ast.Nonlocal():
                 node.names = [self.name(name) for name in node.names]
             case ast.ExceptHandler() | ast.MatchAs() | ast.MatchStar() if node.name is not None:
@@ -47,8 +49,18 @@ class Mangle:
                 if self.name(bound) != bound:
                     node.asname = self.name(bound)
             case ast.ClassDef():
+                node.called = node.name  # type: ignore[attr-defined]
                 for part in [*node.decorator_list, *node.bases, *node.keywords]:
                     self.visit(part)
+                inside = Mangle(node.name)
+                for statement in node.body:
+                    inside.visit(statement)  # what is defined there keeps its name, which CPython mangles
+                    if isinstance(statement, DEFINITIONS):
+                        statement.name = getattr(statement, "called", statement.name)
+                node.name = self.name(node.name)
                 return
+            case ast.FunctionDef() | ast.AsyncFunctionDef() if node.name != self.name(node.name):
+                node.called = node.name  # type: ignore[union-attr]  # the variable is private, not the function's name
+                node.name = self.name(node.name)
         for child in children(node):
             self.visit(child)

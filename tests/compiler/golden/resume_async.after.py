@@ -84,5 +84,5 @@ async def resume_async(pool, names, connection, name, _to, _delegate, _cells, _m
                 _to = False  # arrived
         _mgr1 = _left1 = None
     except BaseException:
-        _v1 = _it1 = _left1 = _mgr1 = None
+        _v1 = _it1 = _mgr1 = _left1 = None
         raise
