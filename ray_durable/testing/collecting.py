@@ -5,14 +5,15 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ray_durable.testing.reporting import REASONS, begun, ended, first_line, write
+from ray_durable.testing.reporting import REASONS, begun, counts, ended, first_line, write
 from ray_durable.testing.suites import INSTALLED
 
-USAGE_ERROR, NO_TESTS = 4, 5  # exit statuses of pytest
+ENDED_EARLY, USAGE_ERROR, NO_TESTS = (2, 3), 4, 5  # exit statuses of pytest: interrupted and broken, …
 CONFIGURATIONS = ("pytest.toml", "pytest.ini", ".pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg")
 OF_PLUGINS = {  # options by the plugin that has them, if it is installed
     "hypothesis": "--hypothesis-seed=0",
@@ -71,7 +72,11 @@ def by_pytest(plan: dict[str, Any]) -> dict[str, str]:
     if status == USAGE_ERROR and not collector.outcomes:
         again = pytest.main(["-o", "addopts=", *arguments], plugins=[collector])
         if again != USAGE_ERROR:
+            status = again
             write({"notes": ["run without its own options for pytest (addopts), which need a plugin that is missing"]})
+    if status in ENDED_EARLY:
+        write({"outcomes": collector.outcomes, "reasons": REASONS, "counts": counts()})
+        sys.exit(int(status))
     if status == NO_TESTS:
         write({"notes": ["pytest found no tests: those in files of other names than test_….py are named with --tests"]})
     return collector.outcomes

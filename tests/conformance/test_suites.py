@@ -123,6 +123,17 @@ def test_why_most_tests_fail_natively_is_said(capsys):
     assert "m: a: ImportError: nose" in capsys.readouterr().err
 
 
+ENDING = "def test_one():\n    pass\n\ndef test_that_ends_all():\n    raise KeyboardInterrupt\n"
+
+
+def test_tests_that_end_pytest_are_no_complete_run(tmp_path):
+    files(tmp_path, tests__test_it_py=ENDING)
+    tests = str(tmp_path / "tests")
+    found = runs.run(Target("it", tests, "pytest", ("it",), tests), durable=False, timeout_s=60)
+    assert found.outcomes["tests/test_it.py::test_one"] == "passed"
+    assert "the last test begun was tests/test_it.py::test_that_ends_all; exit status 2" in found.error
+
+
 LITTERING = """
 import pathlib, tempfile
 
