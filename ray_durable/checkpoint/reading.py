@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from blake3 import blake3
@@ -19,7 +19,15 @@ from blake3 import blake3
 from ray_durable.checkpoint.fencing import Seal, first_free
 from ray_durable.checkpoint.footer import Form, unwrap
 from ray_durable.checkpoint.keys import NO_KEYS, Keys
-from ray_durable.checkpoint.names import base_name, log_prefix, parse_log_object, part_name, plan_name, segment_name
+from ray_durable.checkpoint.names import (
+    base_name,
+    is_ours,
+    log_prefix,
+    parse_log_object,
+    part_name,
+    plan_name,
+    segment_name,
+)
 from ray_durable.checkpoint.segment import Segment, decode
 from ray_durable.checkpoint.stores import Store
 from ray_durable.errors import DamagedError, NotFoundError, StoreError
@@ -166,19 +174,28 @@ class LogReader:
         return bases, {each.number for each in found if each is not None and not each.base and each.number >= lowest}
 
     def read_base(self, reading: Reading, digest: Any) -> None:
-        if not self.read_base_object(reading, digest):
+        whole = self.read_base_object(reading, digest)
+        if not whole:
             if not reading.damage:
                 raise CompactedMeanwhile  # a newer base has replaced it
-            return
+            reading.base = replace(reading.base, parts=self.parts_there())
         names = [part_name(self.writer, part) for part in reading.base.parts]
         for part, found in zip(names, self.run_all(self.fetch, names), strict=True):
             if found is None:
                 bases, _ = self.list()
                 if max(bases, default=NO_BASE) != (reading.base.number, reading.base.revision):
                     raise CompactedMeanwhile
-                reading.damage.append(DamagedError("read", part, "the base names it and it is missing", -1))
+                if whole:
+                    reading.damage.append(DamagedError("read", part, "the base names it and it is missing", -1))
                 continue
             self.add(reading, digest, part, found)
+
+    def parts_there(self) -> tuple[str, ...]:
+        """All parts, when a damaged base cannot name its own. Those of an earlier base that are not deleted yet do no
+        harm: of two records of a coroutine the newer one counts."""
+        prefix = part_name(self.writer, "")
+        found = (each.name for each in self.store.list(prefix))
+        return tuple(name.removeprefix(prefix) for name in found if is_ours(name))
 
     def read_base_object(self, reading: Reading, digest: Any) -> bool:
         """Whether the base is there and sound; it is in `reading` then."""

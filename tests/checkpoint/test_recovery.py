@@ -1,11 +1,16 @@
 import pytest
 
+from ray_durable.checkpoint.compaction import Policy
+from ray_durable.checkpoint.footer import Form
+from ray_durable.checkpoint.janitor import Janitor
 from ray_durable.checkpoint.log import open_log
+from ray_durable.checkpoint.maintenance import verify
 from ray_durable.checkpoint.names import claim, claims, segment_name, writers
 from ray_durable.checkpoint.reading import read_records
 from ray_durable.checkpoint.record import Consumed, Kind
 from ray_durable.checkpoint.recovery import recover
 from ray_durable.checkpoint.sealing import seal
+from ray_durable.checkpoint.segment import encode
 from ray_durable.checkpoint.stores.memory import MemoryStore
 from ray_durable.errors import StoreError
 from tests.checkpoint.stores import Faulty
@@ -166,3 +171,29 @@ def test_a_claim_whose_reply_was_lost_is_ours():
     dead = Faulty(MemoryStore(), lambda operation, name: "before" if operation == "create" else None)
     with pytest.raises(StoreError):
         claim(dead, "cluster/", b"mine")
+
+
+def test_under_a_damaged_base_its_parts_are_read_all_the_same(store):
+    log = open_log(store, "w")
+    janitor = Janitor(log, Policy(retention_s=None))
+    for seq in (1, 2):
+        for n in range(50):
+            log.append(f"c{n}", 1, seq, C, b"%d" % seq)
+        log.flush()
+        janitor.compact()
+    log.append("c0", 1, 3, C, b"3")
+    log.flush()
+    log.close()
+    (base,) = [each.name for each in store.list("logs/w/") if "/base-" in each.name]
+    body = bytearray(store.read(base))
+    body[5] ^= 1
+    store.delete(base)
+    store.create(base, bytes(body))
+    stale = encode("w", 0, bytes(16), [("c1", 1, 1, int(C), b"1", b"", 0, None)], Form.PART, times_ms=[0])
+    store.create(f"logs/w/parts/{0:032x}", stale)  # of an earlier base, that nobody has deleted yet
+    found = recover(store, "w")
+    assert [error.name for error in found.damage] == [base]
+    assert {id: each.latest.state for id, each in found.coroutines.items()} == {
+        f"c{n}": b"3" if n == 0 else b"2" for n in range(50)
+    }
+    assert [(each.kind, each.name) for each in verify(store).findings] == [("damaged", base)]
