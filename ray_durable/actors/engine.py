@@ -93,7 +93,7 @@ class Engine:
         if not self.paused and not self.allowed():
             self.paused = True
         began = self.clock.monotonic()
-        if not self.paused:
+        if not self.paused and not self.log.full:  # else the next commit that is durable makes room
             ready, step = self.ready, self.step
             count, waiting = min(self.turn_size, len(ready)), len(ready)
             over, monotonic = began + TURN_S, self.clock.monotonic
@@ -113,7 +113,7 @@ class Engine:
         self.tally.turn_ends(began)
         self.before_commit()
         self.log.commit(idle=not self.ready)
-        if self.ready and not self.paused:
+        if self.ready and not self.paused and not self.log.full:
             self.schedule()
 
     def fail(self, branch: Branch, error: Exception) -> None:

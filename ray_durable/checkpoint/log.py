@@ -37,6 +37,7 @@ REMOTE_IN_FLIGHT = 4
 SEGMENT_RECORDS_MAX = 20_000
 SEGMENT_BYTES_MAX = 64 << 20
 HERE_RECORDS_MAX = 256
+ROWS_MAX = 1_000_000
 PROOF_TIMEOUT_S = 60.0
 
 
@@ -97,6 +98,7 @@ class Log:
         self.advanced = threading.Condition(self.lock)
         self.marks_wanted = 0
         self.tail, self.pace = Tail(), Pace(clock)
+        self.bytes_appended = 0
         self.bytes_taken = 0
         self.bytes_released = 0
         self.rows_taken = 0
@@ -131,6 +133,7 @@ class Log:
         LogStoppedError once the log has stopped."""
         if self.error is not None:
             raise self.error
+        self.bytes_appended += len(state)
         row = (coroutine, epoch, seq, kind, state, consumed, codec, token)
         if kind == ITEM or self.items:
             self.items.append(row)
@@ -179,12 +182,10 @@ class Log:
 
     @property
     def full(self) -> bool:
-        """Whether so much has gathered or is in flight that yields should wait (back-pressure)."""
-        gathered = sum(len(row[4]) for row in self.rows[:SEGMENT_RECORDS_MAX])
-        return (
-            self.bytes_taken - self.bytes_released + gathered + self.chunks.gathered > self.bytes_max
-            or len(self.rows) > 1_000_000
-        )
+        """Whether so much has gathered or is in flight that yields should wait (back-pressure). Quick to ask."""
+        gathered = self.bytes_appended - self.bytes_released + self.chunks.gathered
+        awaited = self.rows or self.progress.in_flight  # else no commit would come that ends the pause
+        return bool(awaited) and (gathered > self.bytes_max or len(self.rows) > ROWS_MAX)
 
     def flush(self, timeout_s: float | None = None) -> None:
         """Block until everything gathered so far is durable and its release has been handed to `call_soon`.
