@@ -110,6 +110,7 @@ class Coroutine:
         "epoch",
         "host",
         "id",
+        "label",
         "main",
         "name",
         "newest",
@@ -122,6 +123,7 @@ class Coroutine:
 
     def __init__(self, id: str, *, name: str | None = None, epoch: int = 0, seq: int = 0) -> None:
         self.id = id
+        self.label = id.encode()
         self.name = name
         self.epoch = epoch
         self.seq = seq

@@ -14,20 +14,13 @@ import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from ray_durable.runner import Coroutine
 
 __all__ = ["IDLE", "NO_CRASHES", "Crashes", "Culprit", "Mark", "after_crash", "found_in", "note"]
 
 RUNNING = struct.Struct("<Q64s")  # checkpoints so far, and the id; no id: nothing runs
 IDLE = bytes(RUNNING.size)
-
-
-def note(place: bytearray | mmap.mmap, coroutine: Coroutine) -> None:
-    """Say that this coroutine runs now."""
-    RUNNING.pack_into(place, 0, coroutine.seq, coroutine.id.encode())
+note = RUNNING.pack_into
+"""`note(place, 0, coroutine.seq, coroutine.label)` says that this coroutine runs now: on every step's way."""
 
 
 @dataclass(frozen=True, slots=True)

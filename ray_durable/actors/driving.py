@@ -83,8 +83,8 @@ class AsyncDriver:
 
     def step(self, value: Any, error: BaseException | None) -> tuple[Outcome, Any]:
         """Run the branch to its next request, end or foreign awaitable."""
-        running = self.engine.running
-        note(running, self.branch.coroutine)
+        running, coroutine = self.engine.running, self.branch.coroutine
+        note(running, 0, coroutine.seq, coroutine.label)
         taken = self.branch.step(value, error)
         running[:] = IDLE
         return taken

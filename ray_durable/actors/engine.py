@@ -133,14 +133,15 @@ class Engine:
 
     def step(self, branch: Branch, value: Any, error: BaseException | None) -> None:
         """Run one branch to its next request or end."""
-        if branch.coroutine.host is None:
-            return  # its coroutine has ended or left since it became ready
+        coroutine = branch.coroutine
+        if coroutine.host is None:
+            return  # it has ended or left since it became ready
         if branch.is_async:
             if branch.driver is None:
                 branch.driver = AsyncDriver(branch, self)
             branch.driver.wake(value, error)
         else:
-            note(self.running, branch.coroutine)
+            note(self.running, 0, coroutine.seq, coroutine.label)
             self.stepped(branch, *branch.step(value, error))
 
     def stepped(self, branch: Branch, outcome: Outcome, answer: Any) -> None:

@@ -5,18 +5,17 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import types
 
 from ray_durable.actors.culprits import IDLE, NO_CRASHES, Culprit, Mark, after_crash, found_in, note
 
 DYING = """
-import os, signal, sys, types
+import os, signal, sys
 from pathlib import Path
 from ray_durable.actors.culprits import IDLE, Mark, note
 folder, host, id, busy = sys.argv[1:]
 mark = Mark(Path(folder), host)
-note(mark.place, types.SimpleNamespace(id="a" * 32, seq=1))
-note(mark.place, types.SimpleNamespace(id=id, seq=7))
+note(mark.place, 0, 1, b"a" * 32)
+note(mark.place, 0, 7, id.encode())
 if busy == "no":
     mark.place[:] = IDLE
 os.kill(os.getpid(), signal.SIGKILL)
@@ -42,7 +41,7 @@ def test_one_that_ran_nothing_blames_nobody(tmp_path):
 
 def test_a_living_hosts_file_is_left_alone(tmp_path):
     mark = Mark(tmp_path, "host-1")
-    note(mark.place, types.SimpleNamespace(id="x", seq=1))
+    note(mark.place, 0, 1, b"x")
     assert found_in(tmp_path) == []
     assert mark.path.exists()
     mark.clear()
