@@ -1,9 +1,10 @@
 """Which coroutine a host's process died of: a crash in native code, memory without bounds, a call of `os._exit`.
 
 A host notes in a small shared file what it runs just now, at 50 ns a step. When its process has died, the next host on
-that machine finds the file, whose lock is gone, and the controller learns whose step it was. From then on that
-coroutine is given a host of its own, so that it takes no other one down; if it goes on ending processes at the same
-step, it is given up. Whoever was only there, and did not run, is not blamed.
+that machine finds the file, whose lock is gone, and the controller learns whose step it was. When that happens to a
+coroutine twice at the same step, it is given a host of its own, so that it takes no other one down; if it goes on
+ending processes there, it is given up. Whoever was only there, and did not run, is not blamed, nor is anybody for the
+end of a whole node.
 """
 
 from __future__ import annotations

@@ -61,6 +61,7 @@ class Leader:
         self.outgoing: defaultdict[str, list[Entry]] = defaultdict(list)
         self.sending: set[str] = set()
         self.dead: set[str] = set()  # hosts that are being sealed, or are
+        self.with_their_node: set[str] = set()  # those of them whose whole node has died
         self.calm, self.balancing = Calm(), False
         self.results = Results()
         for _, entry in ledger.endings:
@@ -174,9 +175,9 @@ class Leader:
         return HostCrashedError(header.name or header.id, header.function, times)
 
     def crashed(self, culprit: Culprit) -> None:
-        """A host's process has ended while it ran a coroutine: where that goes next it is alone."""
+        """A host's process has ended while it ran a coroutine."""
         entry = self.ledger.entries.get(culprit.coroutine)
-        if entry is None or entry.finished is not None or culprit.host in entry.crashes.hosts:
+        if entry is None or entry.finished is not None or culprit.host in self.with_their_node | entry.crashes.hosts:
             return
         entry.crashes = after_crash(entry.crashes, culprit)
         self.events.add("host_crashed", host=culprit.host, coroutine=culprit.coroutine, times=entry.crashes.times)

@@ -40,8 +40,9 @@ class Entry:
 
     @property
     def apart(self) -> bool:
-        """Whether it gets a host of its own: it asks for resources, or hosts have died of it."""
-        return self.header.demands.dedicated or self.crashes.times > 0
+        """Whether it gets a host of its own: it asks for resources, or hosts have died of it. Of a single death
+        somebody else may be guilty, such as the kernel or an operator."""
+        return self.header.demands.dedicated or self.crashes.times > 1
 
     @property
     def leaving(self) -> bool:

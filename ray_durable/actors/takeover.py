@@ -45,6 +45,7 @@ async def take_over(leader: Leader, record: HostRecord, sign: str, reason: str) 
     )
     sealed, reason = await asyncio.gather(seal_log(leader, incarnation), with_its_node(leader, record, reason))
     if reason == "node_died":
+        leader.with_their_node.add(incarnation)
         leader.fleet.leave_alone(record.node)
     leader.fleet.kill(record)
     sealed_at = leader.clock.monotonic()

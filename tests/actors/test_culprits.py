@@ -7,6 +7,8 @@ import subprocess
 import sys
 
 from ray_durable.actors.culprits import IDLE, NO_CRASHES, Culprit, Mark, after_crash, found_in, note
+from ray_durable.actors.ledger import Entry
+from ray_durable.actors.transfer import Header
 
 DYING = """
 import os, signal, sys
@@ -60,3 +62,11 @@ def test_crashes_count_in_a_row_at_one_step_and_each_host_once():
     assert second.times == 2
     assert after_crash(second, Culprit("a", "c", 5)) == second, "told by its log and by its file"
     assert after_crash(second, Culprit("c", "c", 6)).times == 1, "a checkpoint came in between"
+
+
+def test_one_death_sets_nobody_apart_and_two_at_one_step_do():
+    header = Header(id="c", function="f", kind="plain", created=0.0)
+    once = after_crash(NO_CRASHES, Culprit("a", "c", 5))
+    assert not Entry(header, crashes=once).apart
+    assert Entry(header, crashes=after_crash(once, Culprit("b", "c", 5))).apart
+    assert not Entry(header, crashes=after_crash(once, Culprit("b", "c", 6))).apart

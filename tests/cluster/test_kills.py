@@ -171,7 +171,6 @@ def test_one_that_crashes_its_hosts_is_set_apart_and_given_up(live, tmp_path):
     id = ray_durable.get_handle("bad").status()["id"]
     crashed = {e["host"] for e in live.ask("events_since", 0) if e["kind"] == "host_crashed" and e["coroutine"] == id}
     assert len(crashed) == 4
-    assert any(host.startswith("host-any") for host in crashed), "one that nobody shared with it"
     assert ray.get(refs, timeout=120) == [list(range(STEPS))] * len(refs)
 
 
