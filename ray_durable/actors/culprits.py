@@ -1,10 +1,10 @@
 """Which coroutine a host's process died of: a crash in native code, memory without bounds, a call of `os._exit`.
 
-A host notes in a small shared file what it runs just now, at 50 ns a step. When its process has died, the next host on
-that machine finds the file, whose lock is gone, and the controller learns whose step it was. When that happens to a
-coroutine twice at the same step, it is given a host of its own, so that it takes no other one down; if it goes on
-ending processes there, it is given up. Whoever was only there, and did not run, is not blamed, nor is anybody for the
-end of a whole node.
+A host notes in a small shared file what it runs just now, with one call of C a step. When its process has died, the
+next host on that machine finds the file, whose lock is gone, and the controller learns whose step it was. When that
+happens to a coroutine twice at the same step, it is given a host of its own, so that it takes no other one down; if it
+goes on ending processes there, it is given up. Whoever was only there, and did not run, is not blamed, nor is anybody
+for the end of a whole node.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ __all__ = ["IDLE", "NO_CRASHES", "Crashes", "Culprit", "Mark", "after_crash", "f
 
 RUNNING = struct.Struct("<Q64s")  # checkpoints so far, and the id; no id: nothing runs
 IDLE = bytes(RUNNING.size)
+COMING = ".coming"  # the end of the name of a file that is not locked yet
 note = RUNNING.pack_into
 """`note(place, 0, coroutine.seq, coroutine.label)` says that this coroutine runs now: on every step's way."""
 
@@ -39,10 +40,12 @@ class Mark:
     def __init__(self, folder: Path, host: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / host
-        self.file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        coming = folder / f"{host}{COMING}"
+        self.file = os.open(coming, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.ftruncate(self.file, RUNNING.size)
         self.place = mmap.mmap(self.file, RUNNING.size)
+        coming.rename(self.path)  # whoever finds it finds it locked
 
     def clear(self) -> None:
         """This process ends for reasons of its own."""
@@ -53,6 +56,8 @@ def found_in(folder: Path) -> list[Culprit]:
     """What the dead hosts of this machine have left in `folder`; each is told once."""
     found = []
     for path in sorted(folder.glob("*")):
+        if path.name.endswith(COMING):
+            continue
         try:
             file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:  # another host looks at the same time

@@ -104,7 +104,7 @@ class Fleet:
         """Have the hosts judged now; called in the listener's thread."""
         self.loop.call_soon_threadsafe(self.on_change)
 
-    def spawn(self, work: Awaitable[None]) -> None:
+    def spawn(self, work: Awaitable[Any]) -> None:
         """Run `work` beside everything else; a failure of it is logged."""
 
         async def run() -> None:

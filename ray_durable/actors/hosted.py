@@ -177,7 +177,7 @@ class Hosted:
 
         Raises: CannotSaveError."""
         coroutine = self.coroutine
-        if coroutine.calls:
+        if dealing.met:  # by a dump that failed
             dealing.met = {}
         dealing.coroutine = coroutine
         try:
@@ -190,8 +190,8 @@ class Hosted:
             data = dumps((coroutine.state(), *self.besides()), chunks, by_key=True)
         finally:
             dealing.coroutine = None
-        if coroutine.calls:
-            coroutine.calls = dealing.met  # the frames have forgotten the others
+        if dealing.met or coroutine.calls:
+            coroutine.calls, dealing.met = dealing.met, {}  # the frames have forgotten the others
         return data
 
     def reason_against(self, branch: Branch) -> Exception | None:

@@ -124,8 +124,8 @@ class Leader:
 
     def place(self, header: Header, extra: Counter[str] | None = None) -> str | None:
         """The incarnation that is to run a coroutine now, or None."""
-        demands, entry = header.demands, self.ledger.entries.get(header.id)
-        if demands.dedicated or (entry is not None and entry.apart):
+        demands = header.demands
+        if self.ledger.is_apart(header):
             made = self.fleet.make_dedicated(header.id, demands)
             return None if made is None else made.incarnation
         if demands.runtime_env:
@@ -177,10 +177,12 @@ class Leader:
     def crashed(self, culprit: Culprit) -> None:
         """A host's process has ended while it ran a coroutine."""
         entry = self.ledger.entries.get(culprit.coroutine)
-        if entry is None or entry.finished is not None or culprit.host in self.with_their_node | entry.crashes.hosts:
+        if entry is None or entry.finished is not None or culprit.host in self.with_their_node:
             return
-        entry.crashes = after_crash(entry.crashes, culprit)
-        self.events.add("host_crashed", host=culprit.host, coroutine=culprit.coroutine, times=entry.crashes.times)
+        crashes = after_crash(entry.crashes, culprit)
+        if crashes is not entry.crashes:  # told for the first time
+            entry.crashes = crashes
+            self.events.add("host_crashed", host=culprit.host, coroutine=culprit.coroutine, times=crashes.times)
 
     async def cancel_unplaced(self, entry: Entry) -> None:
         """Cancel a coroutine that no host has been promised."""

@@ -39,12 +39,6 @@ class Entry:
     items: dict[int, bytes] = field(default_factory=dict)
 
     @property
-    def apart(self) -> bool:
-        """Whether it gets a host of its own: it asks for resources, or hosts have died of it. Of a single death
-        somebody else may be guilty, such as the kernel or an operator."""
-        return self.header.demands.dedicated or self.crashes.times > 1
-
-    @property
     def leaving(self) -> bool:
         return self.bound_for is not None
 
@@ -159,6 +153,12 @@ class Ledger:
         while len(self.expired) > EXPIRED_MAX:
             self.expired.popitem(last=False)
         return forgotten
+
+    def is_apart(self, header: Header) -> bool:
+        """Whether a coroutine gets a host of its own: it asks for resources, or hosts have died of it. Of a single
+        death somebody else may be guilty, such as the kernel or an operator."""
+        entry = self.entries.get(header.id)
+        return header.demands.dedicated or (entry is not None and entry.crashes.times > 1)
 
     def load(self, host: str) -> int:
         """Coroutines on a host or on their way to it, without those that are leaving it."""

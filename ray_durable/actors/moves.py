@@ -88,7 +88,7 @@ async def empty(leader: Leader, record: HostRecord) -> None:
 
 def refuge(leader: Leader, entry: Entry, views: Sequence[HostView], extra: Counter[str]) -> str | None:
     """Where a coroutine of a draining host may go now: one with a host of its own gets another such, made now."""
-    if not entry.apart:
+    if not leader.ledger.is_apart(entry.header):
         return choose(entry.header.demands, views, extra)
     id, others = entry.header.id, leader.fleet.hosts.values()
     made = [host for host in others if host.dedicated_to == id and host.incarnation != entry.owner]

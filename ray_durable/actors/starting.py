@@ -103,7 +103,8 @@ def prepare(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], option
     values = ray.get(refs) if refs and header.streams else [None] * len(refs)
     dealing.met = {}
     state: Any = packed_call(function, *with_values(args, kwargs, values))
-    lent = tuple(call.made for call, _ in dealing.met.values() if call.kind == "borrowed")
+    met, dealing.met = dealing.met, {}
+    lent = tuple(call.made for call, _ in met.values() if call.kind == "borrowed")
     if refs and not header.streams:
         state = binding().remote(state, places_of_refs(args, kwargs), *refs)
     return Request(header, state, options.get("get_if_exists", False), lent)
@@ -170,8 +171,7 @@ def submit(client: Any, request: Request) -> Any:
     """Admit and wait, in one call that may be repeated: returns the ref of the result.
 
     Made again after a crash of a coroutine that made it, it carries the same id, and the controller admits it once."""
-    given = request.header.to_json(), request.state, request.get_if_exists
-    return client.submit("run", *given, request.lent) if request.lent else client.submit("run", *given)
+    return client.submit("run", request.header.to_json(), request.state, request.get_if_exists, request.lent)
 
 
 def send_in(client: Any, id: str, sender: str, number: int, value: Any) -> None:

@@ -60,18 +60,17 @@ async def take_over(leader: Leader, record: HostRecord, sign: str, reason: str) 
         leader.metrics.takeover_time.observe(now - heard, 1, "total")
 
     if record.dedicated_to is not None and reason in ("host_died", "host_hung"):
-        blame(leader, record, sealed.recovery)
+        blame(leader, incarnation, record.dedicated_to, sealed.recovery)
     carry_out(leader, sealed, reason, settled)
     leader.fleet.hosts.pop(incarnation, None)
     await leader.place_waiting()
 
 
-def blame(leader: Leader, record: HostRecord, recovery: Recovery) -> None:
+def blame(leader: Leader, host: str, id: str, recovery: Recovery) -> None:
     """A host of one coroutine has died of that."""
-    id = record.dedicated_to
-    found = None if id is None else recovery.coroutines.get(id)
-    if id is not None and found is not None and (transfer := transfer_from(found)) is not None:
-        leader.crashed(Culprit(record.incarnation, id, transfer.seq))
+    found = recovery.coroutines.get(id)
+    if found is not None and (transfer := transfer_from(found)) is not None:
+        leader.crashed(Culprit(host, id, transfer.seq))
 
 
 async def with_its_node(leader: Leader, record: HostRecord, reason: str) -> str:
@@ -95,8 +94,7 @@ async def seal_log(leader: Leader, writer: str) -> Sealed:
 
         def place(id: str) -> str:
             header = headers[id]
-            entry = leader.ledger.entries.get(id)
-            if header is None or header.demands.dedicated or (entry is not None and entry.apart):
+            if header is None or leader.ledger.is_apart(header):
                 return ""  # a host of its own is made when the seal is durable
             return choose(header.demands, views, extra) or ""
 

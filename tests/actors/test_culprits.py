@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import signal
 import subprocess
 import sys
+import threading
 
 from ray_durable.actors.culprits import IDLE, NO_CRASHES, Culprit, Mark, after_crash, found_in, note
-from ray_durable.actors.ledger import Entry
+from ray_durable.actors.ledger import Entry, Ledger
 from ray_durable.actors.transfer import Header
 
 DYING = """
@@ -65,8 +67,33 @@ def test_crashes_count_in_a_row_at_one_step_and_each_host_once():
 
 
 def test_one_death_sets_nobody_apart_and_two_at_one_step_do():
-    header = Header(id="c", function="f", kind="plain", created=0.0)
+    ledger, header = Ledger(), Header(id="c", function="f", kind="plain", created=0.0)
+    assert not ledger.is_apart(header), "before it is admitted"
+    entry = Entry(header)
+    ledger.add(entry)
     once = after_crash(NO_CRASHES, Culprit("a", "c", 5))
-    assert not Entry(header, crashes=once).apart
-    assert Entry(header, crashes=after_crash(once, Culprit("b", "c", 5))).apart
-    assert not Entry(header, crashes=after_crash(once, Culprit("b", "c", 6))).apart
+    for crashes, apart in (
+        (once, False),
+        (after_crash(once, Culprit("b", "c", 5)), True),
+        (after_crash(once, Culprit("b", "c", 6)), False),
+    ):
+        entry.crashes = crashes
+        assert ledger.is_apart(header) == apart
+
+
+def test_hosts_that_start_while_others_look_around_keep_their_files(tmp_path):
+    over = threading.Event()
+
+    def look_around():
+        while not over.is_set():
+            assert found_in(tmp_path) == []
+
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        looking = [pool.submit(look_around) for _ in range(2)]
+        try:
+            marks = [Mark(tmp_path, f"host-{i}") for i in range(300)]
+        finally:
+            over.set()
+        for each in looking:
+            each.result()
+    assert all(mark.path.exists() for mark in marks)

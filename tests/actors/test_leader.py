@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 
+from ray_durable.actors.culprits import NO_CRASHES, Culprit
 from ray_durable.actors.rebuild import read_logs
 from ray_durable.actors.transfer import Header
 from ray_durable.checkpoint.codec import dumps
@@ -28,6 +29,22 @@ def test_a_burst_of_starts_is_spread_at_once_and_nothing_moves():
     placed, migrations = in_calm(work)
     assert sorted(placed.values()) == [20, 20, 20]
     assert not migrations
+
+
+def test_a_host_that_died_is_blamed_on_what_it_ran_once_and_that_of_a_dead_node_on_nothing():
+    async def work(world):
+        leader = world.leading.leader
+        entry = await leader.admit(Header("c", "counting"), dumps((counting, (1000,), {})))
+        leader.with_their_node.add("host-of-a-dead-node")
+        leader.crashed(Culprit("host-of-a-dead-node", "c", 0))
+        assert entry.crashes == NO_CRASHES
+        for _ in range(2):  # by its log and by its file
+            leader.crashed(Culprit("host-that-died", "c", 0))
+        leader.crashed(Culprit("host-that-died", "nobody", 0))
+        assert entry.crashes.hosts == {"host-that-died"}
+        return [event["host"] for event in leader.events.since(0) if event["kind"] == "host_crashed"]
+
+    assert in_calm(work) == ["host-that-died"]
 
 
 def test_a_new_term_that_was_replaced_after_it_had_read_does_nothing():
