@@ -152,6 +152,7 @@ class LogReader:
                 break
         else:
             self.read_on(reading, digest, free)
+        self.check_end(reading)
         reading.digest = digest.digest()
         return reading
 
@@ -253,22 +254,28 @@ class LogReader:
             if self.add(reading, digest, name, data):
                 return
             number += 1
-        self.check_end(reading, number)
 
-    def check_end(self, reading: Reading, number: int) -> None:
-        """Nothing is at `number`: either the log ends there, or it was compacted while we read. Compaction deletes the
-        old base first and then segments by number, so in that case what lies before `number` has gone too."""
+    def check_end(self, reading: Reading) -> None:
+        """Nothing but perhaps a seal is at `length`: either the log ends there, or it was compacted past that while we
+        read. Then a base above it was made before anything was deleted, so a listing from now on shows one. The missing
+        number is no proof of the end, nor is the seal, which a slow sealer may have put into the hole; nor is what lies
+        before, though deletion goes by number, as a delayed put may have made it again."""
         base = reading.base
-        if number > base.number:
-            before = segment_name(self.writer, number - 1)
+        if reading.length > base.number:
+            before = segment_name(self.writer, reading.length - 1)
         elif (base.number, base.revision) != NO_BASE:
             before = base_name(self.writer, base.number, base.revision)
         else:
-            return
-        try:
-            self.store.read(before, 0, 1)
-        except NotFoundError:
-            raise CompactedMeanwhile from None
+            before = None
+        if before is not None:  # a directory scan beside the next compaction can miss both of its bases
+            try:
+                self.store.read(before, 0, 1)
+            except NotFoundError:
+                raise CompactedMeanwhile from None
+        bases, _ = self.list()
+        newest = max(bases, default=NO_BASE)
+        if newest[0] > reading.length or newest < (base.number, base.revision):
+            raise CompactedMeanwhile
 
     def fetch(self, name: str) -> bytes | None:
         try:

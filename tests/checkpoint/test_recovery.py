@@ -1,15 +1,17 @@
 import pytest
 
 from ray_durable.checkpoint.compaction import Policy
+from ray_durable.checkpoint.fencing import Written
 from ray_durable.checkpoint.footer import Form
 from ray_durable.checkpoint.janitor import Janitor
+from ray_durable.checkpoint.keys import NO_KEYS
 from ray_durable.checkpoint.log import open_log
 from ray_durable.checkpoint.maintenance import verify
-from ray_durable.checkpoint.names import claim, claims, segment_name, writers
+from ray_durable.checkpoint.names import claim, claims, parse_log_object, segment_name, writers
 from ray_durable.checkpoint.reading import read_records
 from ray_durable.checkpoint.record import Consumed, Kind
 from ray_durable.checkpoint.recovery import recover
-from ray_durable.checkpoint.sealing import seal
+from ray_durable.checkpoint.sealing import Sealing, seal
 from ray_durable.checkpoint.segment import encode
 from ray_durable.checkpoint.stores.memory import MemoryStore
 from ray_durable.errors import StoreError
@@ -135,6 +137,67 @@ def test_a_stale_listing_hides_nothing():
             return [each for each in super().list(prefix) if int(each.name[-1]) < 2]
 
     assert recover(Stale(store, lambda *_: None), "w").coroutines["a"].latest.seq == 4
+
+
+class Meanwhile(Faulty):
+    """As one with other things to do reads: before the first read of `name`, `happen()`."""
+
+    def __init__(self, inner, name, happen):
+        super().__init__(inner, lambda operation, asked: happen if self.is_first(operation, asked) else None)
+        self.awaited = name
+
+    def is_first(self, operation, asked):
+        if operation != "read" or asked != self.awaited:
+            return False
+        self.awaited = None
+        return True
+
+
+def write_and_compact(log, *seqs):
+    for seq in seqs:
+        log.append("a", 1, seq, C, b"%d" % seq)
+        log.flush()
+    Janitor(log, Policy(retention_s=None)).compact()
+    assert [each.number for each in map(parse_log_object, names(log)) if each is not None and not each.base] == [
+        log.progress.next - 1
+    ], "only the mark that proved the log unsealed is left of its segments"
+
+
+def names(log):
+    return [each.name.removeprefix("logs/w/") for each in log.store.list("logs/w/")]
+
+
+def test_a_segment_that_a_delayed_put_has_made_again_is_no_proof_that_its_log_ends_there():
+    """Found by the simulation, in the world of seed 1032504."""
+    store = MemoryStore()
+    log = open_log(store, "w")
+    log.append("a", 1, 0, C, b"0")
+    log.flush()
+    first = store.read(segment_name("w", 0))
+
+    def happen():
+        write_and_compact(log, 1, 2)
+        store.create(segment_name("w", 0), first)
+
+    found = recover(Meanwhile(store, segment_name("w", 1), happen), "w")
+    assert found.coroutines["a"].latest.seq == 2
+
+
+def test_a_seal_in_the_hole_that_compaction_left_ends_no_reading():
+    store = MemoryStore()
+    log = open_log(store, "w")
+    for seq in range(2):
+        log.append("a", 1, seq, C, b"%d" % seq)
+        log.flush()
+
+    def happen():
+        write_and_compact(log, 2)
+        slow = Sealing(store, "w", "slow", bytes(16), NO_KEYS)  # who saw the log when it had one segment
+        assert isinstance(slow.try_seal(1), Written)
+
+    found = recover(Meanwhile(store, segment_name("w", 1), happen), "w")
+    assert not found.fenced, "its owner goes on"
+    assert found.coroutines["a"].latest.seq == 2
 
 
 def test_damage_is_reported_and_the_rest_is_loaded(store):
