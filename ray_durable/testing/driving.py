@@ -23,6 +23,7 @@ from typing import Any
 
 from ray_durable.compiler.parsing import parse
 from ray_durable.compiler.unit import CO_ITERABLE_COROUTINE, Unit, register, unit_of
+from ray_durable.testing.bodies import CODE, show
 
 CO_VARARGS, CO_VARKEYWORDS, CO_GENERATOR, CO_COROUTINE, CO_ASYNC_GENERATOR = 0x04, 0x08, 0x20, 0x80, 0x200
 KINDS = (CO_ASYNC_GENERATOR, CO_COROUTINE, CO_GENERATOR)
@@ -172,6 +173,8 @@ class Start:
         code = self.code
         if driver.f_code.co_flags & CO_ITERABLE_COROUTINE:  # by `types.coroutine`, later
             code = self.awaitable = self.awaitable or code.replace(co_flags=code.co_flags | CO_ITERABLE_COROUTINE)
+            if unit := unit_of(code):
+                show(driver.f_code, code, unit.resume())
         made = types.FunctionType(code, driver.f_globals, code.co_name, None, cells)
         suspended = made(*args, **kwargs)
         self.let_go(suspended)
@@ -189,7 +192,7 @@ def driver_of(code: types.CodeType, renewed: Callable[[Any], Any], let_go: Calla
     resume = unit.resume()  # now, not under a test's tracer or clock
     unit.code = with_drivers(code, renewed, let_go)
     unit.resume_code = with_drivers(resume, renewed, let_go)
-    return registered(driver_code(unit.code, Start(unit.code, renewed, let_go)), unit)
+    return registered(driver_code(unit.code, Start(unit.code, renewed, let_go)), unit, unit.code)
 
 
 def with_drivers(code: types.CodeType, renewed: Callable[[Any], Any], let_go: Callable[[Any], None]) -> types.CodeType:
@@ -203,7 +206,7 @@ def with_drivers(code: types.CodeType, renewed: Callable[[Any], Any], let_go: Ca
         if unit is not None and unit.kind != "plain" and each.co_name.isidentifier():  # else a generator expression
             COUNTS["functions"] += 1
             unit.resume_code = with_drivers(unit.resume(), renewed, let_go)
-            constants[index] = registered(driver_code(inner, Start(inner, renewed, let_go)), unit)
+            constants[index] = registered(driver_code(inner, Start(inner, renewed, let_go)), unit, inner)
     if all(new is old for new, old in zip(constants, code.co_consts, strict=True)):
         return code
     found, unit = code.replace(co_consts=tuple(constants)), unit_of(code)
@@ -213,8 +216,9 @@ def with_drivers(code: types.CodeType, renewed: Callable[[Any], Any], let_go: Ca
     return found
 
 
-def registered(driver: types.CodeType, unit: Unit) -> types.CodeType:
+def registered(driver: types.CodeType, unit: Unit, fresh: types.CodeType) -> types.CodeType:
     register(driver, unit)  # to durable code a driver is durable, and needs no adoption
+    show(driver, fresh, unit.resume())
     CODES[id(driver.co_consts)] = driver
     return driver
 
@@ -226,7 +230,7 @@ CODES = {id(PAUSE_CODE.co_consts): PAUSE_CODE}  # by id of their constants, whic
 
 
 def runs_driver(frame: types.FrameType) -> bool:
-    return id(frame.f_code.co_consts) in CODES
+    return id(CODE(frame).co_consts) in CODES
 
 
 def is_driver(suspended: Any) -> bool:

@@ -10,16 +10,14 @@ This changes attributes of CPython's own types, for the whole process; only a ru
 
 from __future__ import annotations
 
-import ctypes
 import functools
-import gc
 import os
 import sys
 import types
-import weakref
 from collections.abc import Callable
 from typing import Any
 
+from ray_durable.testing.bodies import hide_bodies, replace, shown
 from ray_durable.testing.driving import CODES, FRAMES, GET_FRAME, MONITORS, driven_in, runs_driver
 
 KINDS: tuple[tuple[type, str], ...] = (
@@ -36,17 +34,11 @@ def hide() -> None:
         replace(kind, f"{prefix}_frame", frame_getter(FRAMES))
         replace(kind, DELEGATES[prefix], frame_getter(delegates))
     replace(types.FrameType, "f_back", past_drivers)
+    hide_bodies()
     hide_from_stack()
     hide_from_tracers()
     if sys.version_info >= (3, 12):
         hide_from_monitors()
-
-
-def replace(kind: type, name: str, getter: Getter) -> None:
-    """Compute a read-only attribute of one of CPython's types by `getter`."""
-    namespace: Any = gc.get_referents(vars(kind))[0]
-    namespace[name] = property(getter, doc=vars(kind)[name].__doc__)
-    ctypes.pythonapi.PyType_Modified(ctypes.py_object(kind))
 
 
 def frame_getter(getters: dict[type, Getter]) -> Getter:
@@ -55,7 +47,7 @@ def frame_getter(getters: dict[type, Getter]) -> Getter:
     def getter(self: Any) -> Any:
         kind = type(self)
         frame = FRAMES[kind](self)
-        if frame is not None and is_hidden(frame) and (driven := driven_in(frame)) is not None:
+        if frame is not None and runs_driver(frame) and (driven := driven_in(frame)) is not None:
             behind = driven.suspended
             if getters is not FRAMES or FRAMES[type(behind)](behind) is not None:
                 return getters[type(behind)](behind)
@@ -64,16 +56,10 @@ def frame_getter(getters: dict[type, Getter]) -> Getter:
     return getter
 
 
-def is_hidden(frame: types.FrameType) -> bool:
-    """A driver's frame is, unless its code is known to somebody by its identity, as trio does, which restored code has
-    not. (Nobody but them has weak references to code.)"""
-    return runs_driver(frame) and not weakref.getweakrefcount(frame.f_code)
-
-
 def past_drivers(frame: Any) -> Any:
     """A frame's `f_back`."""
     found = BACK(frame)
-    while found is not None and is_hidden(found):
+    while found is not None and runs_driver(found):
         found = BACK(found)
     return found
 
@@ -90,8 +76,8 @@ def hide_from_stack() -> None:
     def to_skip(depth: int) -> int:
         """How many frames below the caller's caller are `depth` frames that show, with the drivers among them."""
         frame, skipped = GET_FRAME(2), 0
-        while frame is not None and (depth > 0 or is_hidden(frame)):
-            depth -= not is_hidden(frame)
+        while frame is not None and (depth > 0 or runs_driver(frame)):
+            depth -= not runs_driver(frame)
             skipped += 1
             frame = BACK(frame)
         return skipped + max(depth, 0)
@@ -210,7 +196,7 @@ class Monitor:
             id(code.co_consts) in CODES or code.co_filename.startswith(PACKAGE)
         ):  # an event from C may be of anything
             return None
-        return self.function(code, *arguments)
+        return self.function(shown(code), *arguments)
 
 
 RUNNER, HERE = "ray_durable.", os.path.join(os.path.dirname(__file__), "")

@@ -180,3 +180,88 @@ def test_monitors_are_told_of_the_durable_functions_alone(tmp_path):
         assert {name for name, _ in seen} == {"program", "outer", "inner", "<module>"}, seen
         """,
     )
+
+
+def test_all_bodies_of_a_function_show_its_own_code(tmp_path):
+    run(
+        tmp_path,
+        """
+        import dis, traceback
+
+        @renewing
+        def counting(n):
+            for i in range(n):
+                yield sys._getframe().f_code
+            len(n) + undefined_name
+
+        steps = counting(2)
+        assert steps.gi_code is counting.__code__ is steps.gi_frame.f_code
+        for code in steps if False else (next(steps), next(steps)):
+            assert code is counting.__code__ is steps.gi_frame.f_code
+        assert {"range", "len", "undefined_name"} <= {*counting.__code__.co_names}
+        lines = {line - counting.__code__.co_firstlineno for _, line in dis.findlinestarts(counting.__code__)}
+        assert {2, 3, 4} <= lines, lines
+        try:
+            next(steps)
+        except TypeError as error:
+            entry = error.__traceback__.tb_next
+            assert entry.tb_frame.f_code is counting.__code__
+            assert "^^^^^^" in "".join(traceback.format_exception(error)), traceback.format_exception(error)
+            assert traceback.extract_tb(entry)[0].colno == 4
+            operation = entry.tb_frame.f_code.co_code[entry.tb_lasti]
+            assert dis.opname[operation] in ("PRECALL", "CALL"), dis.opname[operation]
+        else:
+            raise AssertionError
+        """,
+    )
+
+
+def test_a_function_may_be_made_anew_from_the_code_that_shows(tmp_path):
+    run(
+        tmp_path,
+        """
+        import pickle
+
+        @renewing
+        def counting(n, *, step=1):
+            "Counts."
+            for i in range(0, n, step):
+                yield i
+
+        code = counting.__code__
+        assert pickle.loads(pickle.dumps(code.co_code)) == code.co_code
+        parts = [getattr(code, "co_" + name) for name in (
+            "argcount", "posonlyargcount", "kwonlyargcount", "nlocals", "stacksize", "flags", "code", "consts", "names",
+            "varnames", "filename", "name", "qualname", "firstlineno", "linetable", "exceptiontable", "freevars",
+            "cellvars")]
+        for made in (code.replace(co_name="anew"), types.CodeType(*parts)):
+            anew = types.FunctionType(made, globals(), None, None, counting.__closure__)
+            assert list(anew(6, step=2)) == [0, 2, 4]
+        """,
+    )
+
+
+def test_a_debugger_jumps_in_a_function_that_it_knows_by_its_code(tmp_path):
+    run(
+        tmp_path,
+        """
+        @renewing
+        async def stepping(seen):
+            await asyncio.sleep(0)
+            seen.append(1)
+            seen.append(2)
+            seen.append(3)
+
+        def tracer(frame, event, arg):
+            line = frame.f_lineno - stepping.__code__.co_firstlineno
+            if frame.f_code is stepping.__code__ and event == "line" and line == 4:
+                frame.f_lineno += 1
+                sys.settrace(None)
+            return tracer
+
+        seen = []
+        sys.settrace(tracer)
+        asyncio.run(stepping(seen))
+        assert seen == [1, 3], seen
+        """,
+    )

@@ -1,0 +1,160 @@
+"""The bodies of a durable function show one code object: natively, a function has one.
+
+In a conformance run it has three: of its driver, which is the function's `__code__`, of the fresh body, and of the one
+that is restored. `hide_bodies` lets frames of all three show the first, so that who compares them, as debuggers do,
+finds the function that they look for. What that code says of lines, positions and names is what the fresh body has, and
+`f_lasti` and `tb_lasti` are places in that: where a restored body runs, the place of the same operation.
+
+What code can be made anew from, `co_code`, `co_consts` and their like, stays the driver's.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import types
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+Getter = Callable[[Any], Any]
+
+
+@dataclass(slots=True)
+class Body:
+    """One body of a function: its code, what its frames show instead, and where each place in it is in the fresh body,
+    once somebody has asked."""
+
+    code: types.CodeType
+    shown: types.CodeType
+    fresh: types.CodeType
+    places: list[int] | None = None
+
+
+BODIES: dict[int, Body] = {}  # by id of the code, which it keeps alive
+FRESH: dict[int, types.CodeType] = {}  # by id of the constants of what is shown
+
+
+def show(own: types.CodeType, fresh: types.CodeType, resume: types.CodeType) -> None:
+    """Let frames of both bodies show a function's own code."""
+    for code in (fresh, resume):
+        BODIES[id(code)] = Body(code, own, fresh)
+    FRESH[id(own.co_consts)] = fresh
+
+
+def replace(kind: type, name: str, getter: Getter) -> None:
+    """Compute a read-only attribute of one of CPython's types by `getter`."""
+    put(kind, name, property(getter, doc=vars(kind)[name].__doc__))
+
+
+def put(kind: type, name: str, value: Any) -> None:
+    namespace: Any = gc.get_referents(vars(kind))[0]
+    namespace[name] = value
+    ctypes.pythonapi.PyType_Modified(ctypes.py_object(kind))
+
+
+CODE: Getter = vars(types.FrameType)["f_code"].__get__  # these are as they are before `hide_bodies`
+LASTI: Getter = vars(types.FrameType)["f_lasti"].__get__
+TRACEBACK_LASTI: Getter = vars(types.TracebackType)["tb_lasti"].__get__
+BYTES: Getter = vars(types.CodeType)["co_code"].__get__
+NAMES: Getter = vars(types.CodeType)["co_names"].__get__
+TABLE: Getter = vars(types.CodeType)["co_linetable"].__get__
+POSITIONS, LINES = types.CodeType.co_positions, types.CodeType.co_lines
+
+
+def hide_bodies() -> None:
+    """Show one code object per function, from now on."""
+    replace(types.FrameType, "f_code", lambda frame: shown(CODE(frame)))
+    replace(types.FrameType, "f_lasti", lambda frame: place(frame, LASTI(frame)))
+    replace(types.TracebackType, "tb_lasti", lambda entry: place(entry.tb_frame, TRACEBACK_LASTI(entry)))
+    replace(types.CodeType, "co_code", bytecode)
+    replace(types.CodeType, "co_names", names)
+    replace(types.CodeType, "co_linetable", lambda code: TABLE(fresh_of(code)))
+    put(types.CodeType, "co_positions", lambda self: POSITIONS(fresh_of(self)))
+    put(types.CodeType, "co_lines", lambda self: LINES(fresh_of(self)))
+
+
+def shown(code: Any) -> Any:
+    """What frames show of this code."""
+    body = BODIES.get(id(code))
+    return code if body is None else body.shown
+
+
+def fresh_of(code: Any) -> Any:
+    return FRESH.get(id(code.co_consts), code)
+
+
+def place(frame: Any, offset: int) -> int:
+    """Where in the fresh body a frame of either body is."""
+    body = BODIES.get(id(CODE(frame)))
+    if body is None or offset < 0 or body.code is body.fresh:
+        return offset
+    if body.places is None:
+        body.places = places(body.code, body.fresh)
+    return body.places[offset // 2]
+
+
+def places(code: types.CodeType, fresh: types.CodeType) -> list[int]:
+    """For each instruction of `code`, the offset of one in `fresh` that is there for the same text, if possible with
+    the same operation; of the compiler's own, the offset of the one before."""
+    exactly: dict[Any, int] = {}
+    for index, (position, operation) in enumerate(instructions(fresh)):
+        exactly.setdefault((position, operation), index * 2)
+        exactly.setdefault(position, index * 2)
+    found: list[int] = []
+    for position, operation in instructions(code):
+        offset = exactly.get((position, operation), exactly.get(position))
+        found.append(offset if offset is not None else found[-1] if found else 0)
+    return found
+
+
+def instructions(code: types.CodeType) -> Iterator[tuple[Any, int]]:
+    return zip(POSITIONS(code), BYTES(code)[::2], strict=True)
+
+
+class Bytecode(bytes):
+    """The bytecode of a driver, as code may be made anew from it; at a single place, that of the fresh body."""
+
+    fresh: bytes
+
+    def __getitem__(self, place: Any) -> Any:
+        return super().__getitem__(place) if isinstance(place, slice) else self.fresh[place]
+
+    def __reduce__(self) -> Any:
+        return bytes, (bytes(self),)
+
+
+def bytecode(code: Any) -> bytes:
+    own: bytes = BYTES(code)
+    fresh = FRESH.get(id(code.co_consts))
+    if fresh is None:
+        return own
+    found = Bytecode(own)
+    found.fresh = BYTES(fresh)
+    return found
+
+
+class Names(tuple[str, ...]):
+    """The names in the bytecode of a driver, as code may be made anew from them; who goes through them finds those in
+    the fresh body."""
+
+    fresh: tuple[str, ...]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.fresh)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.fresh
+
+    def __reduce__(self) -> Any:
+        return tuple, ([self[index] for index in range(len(self))],)
+
+
+def names(code: Any) -> tuple[str, ...]:
+    own: tuple[str, ...] = NAMES(code)
+    fresh = FRESH.get(id(code.co_consts))
+    if fresh is None:
+        return own
+    found = Names(own)
+    found.fresh = NAMES(fresh)
+    return found
