@@ -96,7 +96,8 @@ def test_files_are_small(path):
 def test_no_file_is_dead():
     imported = set()
     for path in [*FILES, *(ROOT / "tests").rglob("*.py"), *(ROOT / "docs").rglob("*.py")]:
-        imported.update(imports(path))
+        if not path.name.startswith("since_"):  # programs in the syntax of a later Python
+            imported.update(imports(path))
     for init in PACKAGE.rglob("__init__.py"):  # lazily resolved names are strings there
         folder = "ray_durable" if init.parent == PACKAGE else f"ray_durable.{name_of(init.parent)}"
         texts = {n.value for n in ast.walk(ast.parse(init.read_text())) if isinstance(n, ast.Constant)}

@@ -1,6 +1,8 @@
 """Ordinary programs: with a capture and restore at every yield point they do what they do natively, event by event."""
 
+import importlib
 import inspect
+import sys
 
 import pytest
 
@@ -8,6 +10,11 @@ from tests.compiler.programs import asynchronous, awaited, expressions, handlers
 from tests.compiler.roundtrip import run, same, scripts
 
 MODULES = [asynchronous, awaited, expressions, handlers, plain, statements]
+MODULES += [  # they do not compile before
+    importlib.import_module(f"tests.compiler.programs.since_3{minor}")
+    for minor in (12, 13)
+    if sys.version_info >= (3, minor)
+]
 PROGRAMS = [
     pytest.param(function, id=f"{module.__name__.rpartition('.')[2]}.{name}")
     for module in MODULES

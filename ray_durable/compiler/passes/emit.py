@@ -28,6 +28,7 @@ NESTED_MARK = (
 )
 SEPARATOR = "\0"
 CO_GENERATOR = 0x20
+TYPE_PARAMETERS = "<generic parameters of "  # the code of their scope: what is in there is not named after it
 ROOT = "ray_durable function"  # no name that code could refer to
 
 
@@ -118,9 +119,10 @@ def finish(code: CodeType, made: str, wanted: str, found: Found) -> CodeType:
             constants[index] = docstring[0] if docstring else None
         elif isinstance(each, str) and each.startswith(HELPER_MARK):
             constants[index] = support.HELPERS[each[len(HELPER_MARK) :]]
+    around = (made, wanted) if code.co_name.startswith(TYPE_PARAMETERS) else (code.co_qualname, qualname)
     for index, each in enumerate(constants):
         if isinstance(each, CodeType):
-            constants[index] = finish(each, code.co_qualname, qualname, found)
+            constants[index] = finish(each, *around, found)
     code = code.replace(co_consts=tuple(constants), co_qualname=qualname, co_name=name)
     if path is not None:
         found(path, code)

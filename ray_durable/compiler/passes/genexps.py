@@ -51,6 +51,9 @@ def bindings(definition: Definition) -> list[ast.stmt]:
     return [located(if_(constant(False), [assign(name, constant(None)) for name in first.names]), definition)]
 
 
+OF_TYPE_PARAMETERS = ("type_params", "bases", "keywords", "returns")  # evaluated in their scope, where they are
+
+
 class Lift(ast.NodeTransformer):
     """Takes the generator expressions out of one statement, not out of the blocks below it."""
 
@@ -60,7 +63,12 @@ class Lift(ast.NodeTransformer):
 
     def header(self, statement: ast.stmt) -> None:
         blocks = {name for owner, name in child_blocks(statement) if owner is statement}
+        if statement.__class__.__name__ == "TypeAlias":
+            return
+        generic = getattr(statement, "type_params", [])
         for name, value in ast.iter_fields(statement):
+            if generic and name in OF_TYPE_PARAMETERS:
+                continue
             if isinstance(value, ast.expr):
                 if has_genexp(value):
                     setattr(statement, name, self.visit(value))

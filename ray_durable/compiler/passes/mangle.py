@@ -19,6 +19,7 @@ def mangle(definition: ast.FunctionDef | ast.AsyncFunctionDef, class_name: str |
             mangler.visit(part)
 
 
+TYPE_PARAMETERS = ("TypeVar", "ParamSpec", "TypeVarTuple")  # from 3.12 on
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
@@ -26,8 +27,11 @@ class Mangle:
     def __init__(self, class_name: str | None) -> None:
         bare = (class_name or "").lstrip("_")
         self.prefix = "_" + bare if bare else ""
+        self.kept: set[str] = set()
 
     def name(self, name: str) -> str:
+        if name in self.kept:
+            return name
         return self.prefix + name if name.startswith("__") and not name.endswith("__") and "." not in name else name
 
     def visit(self, node: ast.AST) -> None:
@@ -50,8 +54,11 @@ class Mangle:
                     node.asname = self.name(bound)
             case ast.ClassDef():
                 node.called = node.name  # type: ignore[attr-defined]
+                kept = self.kept
+                self.kept = kept | {each.name for each in getattr(node, "type_params", [])}  # which CPython mangles
                 for part in [*node.decorator_list, *node.bases, *node.keywords]:
                     self.visit(part)
+                self.kept = kept
                 inside = Mangle(node.name)
                 for statement in node.body:
                     inside.visit(statement)  # what is defined there keeps its name, which CPython mangles
@@ -62,5 +69,7 @@ class Mangle:
             case ast.FunctionDef() | ast.AsyncFunctionDef() if node.name != self.name(node.name):
                 node.called = node.name  # type: ignore[union-attr]  # the variable is private, not the function's name
                 node.name = self.name(node.name)
+            case _ if node.__class__.__name__ in TYPE_PARAMETERS:
+                node.name = self.name(node.name)  # type: ignore[attr-defined]
         for child in children(node):
             self.visit(child)

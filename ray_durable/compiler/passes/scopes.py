@@ -2,7 +2,8 @@
 
 Goal    every definition in the tree carries `.scope`, with its parameters, locals, captured and free variables.
 Keeps   Python's rules. Comprehensions count as part of the function around them on every version, so that a frame has
-        the same shape on 3.11 (where they are functions) and later.
+        the same shape on 3.11 (where they are functions) and later. Type parameters live in a scope of their own around
+        their definition; what is evaluated there, or later in there, captures variables as a function does.
 Leaves  class bodies to CPython, also for `__x` inside them.
 """
 
@@ -10,8 +11,9 @@ from __future__ import annotations
 
 import ast
 from dataclasses import dataclass, field
+from typing import Any
 
-from ray_durable.compiler.passes.walking import Visitor
+from ray_durable.compiler.passes.walking import Visitor, children
 
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.GeneratorExp)
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp)
@@ -19,9 +21,9 @@ COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp)
 
 @dataclass(slots=True, eq=False)
 class Scope:
-    """The names of one function, class or comprehension."""
+    """The names of one function, class, comprehension or annotation scope."""
 
-    kind: str  # "function", "genexp", "class" or "comprehension"
+    kind: str  # "function", "genexp", "class", "comprehension" or "annotation"
     parent: Scope | None
     parameters: list[str] = field(default_factory=list)
     bound: dict[str, None] = field(default_factory=dict)  # in order of appearance, parameters first
@@ -35,7 +37,7 @@ class Scope:
 
     @property
     def is_function(self) -> bool:
-        return self.kind in ("function", "genexp")
+        return self.kind in ("function", "genexp", "annotation")
 
     @property
     def variables(self) -> tuple[str, ...]:
@@ -66,10 +68,14 @@ def resolve(scope: Scope) -> None:
             continue
         crossed = [scope]
         through_function = scope.is_function
+        sees_class = scope.kind == "annotation"
         owner = scope.parent
         while owner is not None:
             if owner.kind == "class":
                 if name == "__class__":
+                    break
+                if sees_class and owner.owns(name):  # looked up in the class, and then in the globals
+                    owner = None
                     break
             elif name in owner.globals:
                 owner = None
@@ -79,6 +85,7 @@ def resolve(scope: Scope) -> None:
             else:
                 through_function = through_function or owner.is_function
             crossed.append(owner)
+            sees_class = sees_class and owner.kind == "annotation"
             owner = owner.parent
         if owner is None:
             continue
@@ -122,11 +129,40 @@ class Analysis(Visitor):
 
     def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
         self.bind(node.name)
-        for outside in [*node.decorator_list, *defaults(node.args), *annotation_parts(node)]:
+        for outside in [*node.decorator_list, *defaults(node.args)]:
             self.visit(outside)
+        outer = self.type_parameters(node)
+        for annotation in annotation_parts(node):
+            self.visit(annotation)
         self.function(node)
+        self.scope = outer
 
     visit_AsyncFunctionDef = visit_FunctionDef
+
+    def type_parameters(self, node: ast.AST) -> Scope:
+        """Enter the scope of a definition's type parameters, if it has any; gives the one around it."""
+        outer = self.scope
+        parameters: list[Any] = getattr(node, "type_params", [])
+        if parameters:
+            self.inside("annotation")
+        for each in parameters:
+            self.bind(each.name)
+        for each in parameters:
+            for later in children(each):  # its bound and its default
+                self.evaluated_later(later)
+        return outer
+
+    def evaluated_later(self, node: ast.AST) -> None:
+        outer = self.scope
+        self.inside("annotation")
+        self.visit(node)
+        self.scope = outer
+
+    def visit_TypeAlias(self, node: Any) -> None:
+        self.visit(node.name)
+        outer = self.type_parameters(node)
+        self.evaluated_later(node.value)
+        self.scope = outer
 
     def visit_Lambda(self, node: ast.Lambda) -> None:
         for default in defaults(node.args):
@@ -135,9 +171,11 @@ class Analysis(Visitor):
 
     def visit_ClassDef(self, node: ast.ClassDef) -> None:
         self.bind(node.name)
-        for outside in [*node.decorator_list, *node.bases, *node.keywords]:
-            self.visit(outside)
-        outer = self.scope
+        for decorator in node.decorator_list:
+            self.visit(decorator)
+        outer = self.type_parameters(node)
+        for argument in [*node.bases, *node.keywords]:
+            self.visit(argument)
         self.inside("class")
         for statement in node.body:
             self.visit(statement)
@@ -241,6 +279,13 @@ def parameter_names(arguments: ast.arguments) -> list[str]:
 def defaults(arguments: ast.arguments) -> list[ast.expr]:
     """The default values in evaluation order."""
     return [*arguments.defaults, *(default for default in arguments.kw_defaults if default is not None)]
+
+
+def class_arguments(node: ast.ClassDef) -> list[ast.expr]:
+    """The bases and keyword values that the function around a class evaluates: not those of a generic class."""
+    if getattr(node, "type_params", []):
+        return []
+    return [*node.bases, *(keyword.value for keyword in node.keywords)]
 
 
 def annotation_parts(node: ast.FunctionDef | ast.AsyncFunctionDef) -> list[ast.expr]:

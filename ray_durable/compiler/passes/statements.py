@@ -13,6 +13,7 @@ from collections.abc import Callable
 from ray_durable.compiler.passes.build import Suspend, assign, child_blocks, clear, load, located
 from ray_durable.compiler.passes.expressions import Flatten, replace_defaults
 from ray_durable.compiler.passes.operands import Lower
+from ray_durable.compiler.passes.scopes import class_arguments
 from ray_durable.compiler.passes.yieldpoints import Context, suspends
 
 
@@ -171,11 +172,14 @@ class Statement(Flatten):
     lower_AsyncFunctionDef = lower_FunctionDef
 
     def lower_ClassDef(self, node: ast.ClassDef) -> None:
-        lowered = self.values([*node.decorator_list, *node.bases, *(keyword.value for keyword in node.keywords)])
-        decorators, bases = len(node.decorator_list), len(node.bases)
-        node.decorator_list, node.bases = lowered[:decorators], lowered[decorators : decorators + bases]
-        for keyword, value in zip(node.keywords, lowered[decorators + bases :], strict=True):
-            keyword.value = value
+        decorators, arguments = len(node.decorator_list), class_arguments(node)
+        lowered = self.values([*node.decorator_list, *arguments])
+        node.decorator_list = lowered[:decorators]
+        if arguments:
+            bases = decorators + len(node.bases)
+            node.bases = lowered[decorators:bases]
+            for keyword, value in zip(node.keywords, lowered[bases:], strict=True):
+                keyword.value = value
         self.emit(node)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from ray_durable.compiler.backedges import Head
 from ray_durable.compiler.passes.build import Suspend, child_blocks, own_points
 from ray_durable.compiler.passes.names import Names
-from ray_durable.compiler.passes.scopes import Scope, defaults
+from ray_durable.compiler.passes.scopes import Scope, class_arguments, defaults
 from ray_durable.compiler.passes.walking import children, walk
 from ray_durable.compiler.unit import Kind, Mode, Source, YieldPoint
 
@@ -65,9 +65,11 @@ def _suspends(node: ast.AST, context: Context) -> bool:
         case ast.FunctionDef() | ast.AsyncFunctionDef():
             return any_suspends([*node.decorator_list, *defaults(node.args)], context)
         case ast.ClassDef():
-            return any_suspends([*node.decorator_list, *node.bases, *(k.value for k in node.keywords)], context)
+            return any_suspends([*node.decorator_list, *class_arguments(node)], context)
         case ast.GeneratorExp():
             return suspends(node.generators[0].iter, context)
+        case _ if node.__class__.__name__ == "TypeAlias":  # from 3.12 on; evaluated later, in a scope of its own
+            return False
         case ast.AnnAssign():
             return suspends(node.target, context) or (node.value is not None and suspends(node.value, context))
     return any(suspends(child, context) for child in children(node))
