@@ -27,8 +27,13 @@ OF_PLUGINS = {  # options by the plugin that has them, if it is installed
 class Collector:
     """A pytest plugin that notes every test's outcome."""
 
-    def __init__(self) -> None:
+    def __init__(self, names_only: bool = False) -> None:
         self.outcomes: dict[str, str] = {}
+        self.names_only = names_only
+
+    def pytest_collection_finish(self, session: Any) -> None:
+        if self.names_only:
+            self.outcomes |= dict.fromkeys((item.nodeid for item in session.items), "named")
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         begun(nodeid)
@@ -66,8 +71,10 @@ def by_pytest(plan: dict[str, Any]) -> dict[str, str]:
     import pytest
 
     without_deadlines()
-    collector = Collector()
+    collector = Collector(plan["collect"])
     arguments = options(plan["tests"], plan["select"], plan["only"])
+    if plan["collect"]:
+        arguments.append("--collect-only")
     status = pytest.main(list(arguments), plugins=[collector])
     if status == USAGE_ERROR and not collector.outcomes:
         again = pytest.main(["-o", "addopts=", *arguments], plugins=[collector])

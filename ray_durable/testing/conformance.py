@@ -39,17 +39,20 @@ class Comparison:
     before: Run
     after: Run
     again: Run = field(default_factory=Run)  # of tests that differed, durable too
+    renamed: frozenset[str] = frozenset()  # tests whose name is another one in each run, natively too
 
     @property
     def regressions(self) -> list[str]:
         """Tests that pass natively, and fail (or are gone) when durable."""
-        return [test for test in differing(self.before, self.after) if self.again.outcomes.get(test) != "passed"]
+        differ = [test for test in differing(self.before, self.after) if test not in self.renamed]
+        if self.renamed:
+            differ += [test for test in self.after.failed() if test not in self.before.outcomes]
+        return [test for test in differ if self.again.outcomes.get(test) != "passed"]
 
     @property
     def mended(self) -> list[str]:
         """Tests that failed when durable, and passed when tried again."""
-        failed = [test for test, outcome in self.after.outcomes.items() if outcome == "failed"]
-        return [test for test in failed if self.again.outcomes.get(test) == "passed"]
+        return [test for test in self.after.failed() if self.again.outcomes.get(test) == "passed"]
 
     def row(self) -> list[str]:
         before, after = self.before, self.after
@@ -75,12 +78,18 @@ HEADS = (
 
 
 def compare(target: Target, timeout_s: float, select: str | None = None, use: Sequence[str] = ()) -> Comparison:
-    """Run the tests both ways, and those that differ once more."""
+    """Run the tests both ways, and those that differ once more. Those that are gone may have other names now."""
     before, after = (run(target, durable, timeout_s, select, use=use) for durable in (False, True))
-    failed = [test for test in differing(before, after) if test in after.outcomes]
+    found = Comparison(target, before, after)
+    gone = [test for test in differing(before, after) if test not in after.outcomes]
+    if gone and not after.error and target.runner == "pytest":
+        named = run(target, False, timeout_s, select, collect=True)
+        if named.outcomes:
+            found = replace(found, renamed=frozenset(gone) - named.outcomes.keys())
+    failed = [test for test in found.regressions if test in after.outcomes]
     if not 0 < len(failed) <= AGAIN_MAX:
-        return Comparison(target, before, after)
-    return Comparison(target, before, after, run(target, True, timeout_s, only=failed, use=use))
+        return found
+    return replace(found, again=run(target, True, timeout_s, only=failed, use=use))
 
 
 def markdown(rows: list[list[str]]) -> str:
@@ -157,6 +166,8 @@ def show(comparison: Comparison, verbose: bool) -> None:
     if gone:
         how = "reached" if after.error else "there"
         tell(f"{name}: only when durable: {len(gone)} tests were not {how}: {gone[0]}, …")
+    if comparison.renamed:
+        tell(f"{name}: {len(comparison.renamed)} tests have another name in each run: {min(comparison.renamed)}, …")
     regressions = [test for test in comparison.regressions if test in after.outcomes]
     for test in regressions[:SHOWN_MAX]:
         why = comparison.again.reasons.get(test) or after.reasons.get(test)

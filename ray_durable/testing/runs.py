@@ -7,15 +7,17 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from rich.console import Console
+from rich.text import Text
 
 from ray_durable.clock import SYSTEM_CLOCK
 from ray_durable.testing.suites import Target
@@ -23,6 +25,7 @@ from ray_durable.testing.suites import Target
 WORKER = "ray_durable.testing.conforming"
 LOOK_EVERY_S = 1.0  # at how far the tests are, for whoever sits in front of them
 TAIL_LINES = 15
+SPINNER_WIDTH = 2  # of what `rich` shows before the line
 
 
 @dataclass(slots=True)
@@ -38,12 +41,16 @@ class Run:
     def count(self, outcome: str) -> int:
         return sum(found == outcome for found in self.outcomes.values())
 
+    def failed(self) -> list[str]:
+        return [test for test, outcome in self.outcomes.items() if outcome == "failed"]
+
 
 def run(
     target: Target, durable: bool, timeout_s: float, select: str | None = None,
-    only: Sequence[str] = (), use: Sequence[str] = (),
+    only: Sequence[str] = (), use: Sequence[str] = (), collect: bool = False,
 ) -> Run:  # fmt: skip
-    """Run a target's tests, or `only` some, in a new process. CPython's may `use` these of its test resources."""
+    """Run a target's tests, or `only` some, in a new process. CPython's may `use` these of its test resources.
+    `collect`: only name them, as pytest does."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
         report, output = Path(directory) / "report.json", Path(directory) / "output"
         plan = {
@@ -55,10 +62,14 @@ def run(
             "select": select,
             "only": list(only),
             "use": list(use),
+            "collect": collect,
         }
         command = [sys.executable, "-X", "frozen_modules=off", "-m", WORKER, json.dumps(plan)]
         title = f"{target.name}, {'durable' if durable else 'plain'}"
-        status = ended(command, output, timeout_s, lambda: show_progress(title, report))
+        console = Console(stderr=True)
+        with console.status(title) as shown:
+            look = lambda: shown.update(progress(title, report, console.width - SPINNER_WIDTH))  # noqa: E731
+            status = ended(command, output, timeout_s, look)
         said = output.read_text(errors="replace").splitlines()[-TAIL_LINES:]
         if status is None:
             said.append(f"not done after {timeout_s:.0f} s")
@@ -86,7 +97,7 @@ def read(report: Path, said: str) -> Run:
     return found
 
 
-def ended(command: list[str], output: Path, timeout_s: float, look: Any) -> int | None:
+def ended(command: list[str], output: Path, timeout_s: float, look: Callable[[], None]) -> int | None:
     """Run a command to its end, looking at it now and then; its exit status, or None if it took too long.
 
     It and all that it started are gone afterwards, also when this is interrupted."""
@@ -113,20 +124,13 @@ def ended(command: list[str], output: Path, timeout_s: float, look: Any) -> int 
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        clear_progress()
 
 
-def show_progress(title: str, report: Path) -> None:
-    """How far a run is, in one line that the next one replaces, if somebody looks."""
-    if not sys.stderr.isatty():
-        return
+def progress(title: str, report: Path, width: int) -> Text:
+    """How far a run is, in one line."""
     running = report.with_suffix(".running")
     count = report.read_bytes().count(b'{"outcomes"') if report.exists() else 0
     test = running.read_text() if running.exists() else "starting"
-    width = shutil.get_terminal_size().columns - 1
-    print(f"\r\x1b[K{f'{title}: {count} tests, {test}'[:width]}", end="", file=sys.stderr, flush=True)
-
-
-def clear_progress() -> None:
-    if sys.stderr.isatty():
-        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+    line = Text(f"{title}: {count} tests, {test}")
+    line.truncate(width, overflow="ellipsis")
+    return line

@@ -17,7 +17,7 @@ import pytest
 
 from ray_durable.testing import conformance, conforming, hiding, renewal
 from ray_durable.testing.conformance import Comparison
-from ray_durable.testing.runs import Run
+from ray_durable.testing.runs import Run, progress
 from ray_durable.testing.suites import Target
 
 SMALL = ["contextlib", "graphlib", "difflib"]
@@ -81,6 +81,47 @@ def test_a_test_that_differs_is_tried_again_by_itself(tmp_path, monkeypatch, cap
     assert found.row()[1:6] == ["4", "0", "3", "1", "1"]
     conformance.show(found, verbose=False)
     assert "passed when tried again: tests/test_flaky.py::test_that_fails_the_second_time" in capsys.readouterr().err
+
+
+RENAMED = """
+import time, pytest
+
+@pytest.mark.parametrize("moment", [time.time_ns()])
+def test_named_after_the_time(moment):
+    pass
+
+def test_that_stays():
+    pass
+"""
+
+
+def test_a_test_with_another_name_in_each_run_is_no_difference(tmp_path, capsys):
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "test_renamed.py").write_text(RENAMED)
+    target = conformance.target_of("graphlib", str(tmp_path / "tests"))
+    found = conformance.compare(target, timeout_s=60)
+    assert len(found.renamed) == 1
+    assert found.regressions == []
+    assert found.row()[1:6] == ["2", "0", "2", "0", "0"]
+    conformance.show(found, verbose=False)
+    assert "1 tests have another name in each run: tests/test_renamed.py::test_named" in capsys.readouterr().err
+
+
+def test_of_tests_with_other_names_those_that_fail_count():
+    target = Target("m", "m.tests", "pytest", ("m",))
+    found = Comparison(
+        target, Run({"a1": "passed", "b": "failed"}), Run({"a2": "failed", "b": "failed"}), renamed=frozenset({"a1"})
+    )
+    assert found.regressions == ["a2"]
+
+
+def test_progress_is_one_line_however_long_a_name_is(tmp_path):
+    report = tmp_path / "report.json"
+    assert progress("m, plain", report, 80).plain == "m, plain: 0 tests, starting"
+    report.write_text('{"outcomes": {"a": "passed"}}\n')
+    report.with_suffix(".running").write_text("b" * 100)
+    line = progress("m, plain", report, 80).plain
+    assert line == "m, plain: 1 tests, " + "b" * 60 + "…"
 
 
 def test_a_run_of_no_tests_is_no_success(tmp_path, capsys):
