@@ -96,7 +96,7 @@ class Settings:
         4,
         unit="segments",
         at_least=1,
-        text="Commits under way at once on a remote store; a local one takes one at a time.",
+        text="Commits under way at once on a remote store, at most 16; a local one takes one at a time.",
     )
 
     # Membership.

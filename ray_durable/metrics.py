@@ -291,6 +291,11 @@ class Metrics:
         "durable_store_request_seconds", "seconds", "Time that one store request takes.", OPERATION
     )
     compactions: Counter = counter("durable_compactions_total", "compactions", "Compactions carried out.")
+    compactions_refused: Counter = counter(
+        "durable_compactions_refused_total",
+        "compactions",
+        "Compactions that the store refused. They are tried again; until one succeeds, quick writers are slowed down.",
+    )
     compacted_segments: Counter = counter(
         "durable_compacted_segments_total", "segments", "Segments that compaction rewrote or deleted.", COMPACTED
     )

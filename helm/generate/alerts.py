@@ -83,6 +83,16 @@ ALERTS = (
         late("durable_commit_seconds"),
     ),
     Alert(
+        "DurableCompactionRefused",
+        "sum by (node, host) (increase(durable_compactions_refused_total[5m]))",
+        "> 0",
+        "5m",
+        "warning",
+        "The store refuses to have the log of host {{ $labels.host }} compacted.",
+        "Quick writers are slowed down until it does. The event `compaction_postponed` in the host's log says why.",
+        {'durable_compactions_refused_total{node="a", host="h"}': "0+1x60"},
+    ),
+    Alert(
         "DurableCheckpointsSlow",
         quantile(0.99, "durable_checkpoint_latency_seconds", by="node", where="", window="5m"),
         "> 2.5",

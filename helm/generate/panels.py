@@ -326,10 +326,11 @@ ROWS = (
             ),
             Panel(
                 "Compaction",
-                "Segments rewritten and deleted, runs, and coroutines archived; per second.",
+                "Segments rewritten and deleted, runs, refused ones, and coroutines archived; per second.",
                 (
                     Query(rate("durable_compacted_segments_total", "outcome"), "{{outcome}}"),
                     Query("sum(rate(durable_compactions_total[$__rate_interval]))", "runs"),
+                    Query("sum(rate(durable_compactions_refused_total[$__rate_interval]))", "refused"),
                     Query("sum(rate(durable_archived_total[$__rate_interval]))", "archived"),
                 ),
                 unit="ops",

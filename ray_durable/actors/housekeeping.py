@@ -43,20 +43,21 @@ async def keep_small(
             except TimeoutError:
                 pass
             grown.clear()
-            if not janitor.is_due():
+            due = janitor.is_due()
+            if not due and not janitor.doomed:
                 janitor.watch(tell)
                 continue
             current = released()
             known = dict(current)  # the loop's, as this thread may not look at what changes in that one
             janitor.released = known.copy
             try:
-                await loop.run_in_executor(pool, janitor.compact)
+                await loop.run_in_executor(pool, janitor.compact if due else janitor.clear)
             except StoreError as error:
                 event_log.warning("compaction_postponed", error=str(error))
                 await asyncio.sleep(LOOK_EVERY_S)
                 janitor.watch(tell)
                 continue
-            for id, epoch in known.items():
+            for id, epoch in known.items() if due else ():
                 if current.get(id) == epoch:
                     del current[id]
     except (FencedError, LogStoppedError):

@@ -17,6 +17,7 @@ from ray_durable.checkpoint.references import find_references
 
 __all__ = [
     "OVER",
+    "ROOM_LEAST",
     "Keeping",
     "Policy",
     "at_once",
@@ -93,11 +94,14 @@ def room(policy: Policy, live_bytes: int, garbage_bytes: int, meanwhile_bytes: i
     return most - min(meanwhile_bytes, EARLY_MAX * most) - garbage_bytes
 
 
-def room_meanwhile(policy: Policy, live_bytes: int, garbage_bytes: int, copied_bytes: float) -> float:
+def room_meanwhile(
+    policy: Policy, live_bytes: int, garbage_bytes: int, copied_bytes: float, floor: float = ROOM_LEAST
+) -> float:
     """How many bytes may be written while a compaction runs, so that there is never more than twice what is live and
-    `garbage_bytes_min`. `copied_bytes`: what compaction has there twice for a while."""
+    `garbage_bytes_min`. `copied_bytes`: what compaction has there twice for a while; `floor`: what is given in any
+    case, as a share of what may gather."""
     most = allowed(policy, live_bytes)
-    return max(ROOM_LEAST * most, MOST * most - garbage_bytes - copied_bytes)
+    return max(floor * most, MOST * most - garbage_bytes - copied_bytes)
 
 
 def at_once(policy: Policy, live_bytes: int) -> float:

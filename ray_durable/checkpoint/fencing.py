@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 from ray_durable.checkpoint.footer import Footer, Form
 
+IN_FLIGHT_MAX = 16
+"""Of commits: a number that is missing below so many later ones has gone."""
 SEALED_BY_DAMAGE = "an object that cannot be read"
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from blake3 import blake3
 
 from ray_durable.checkpoint.keys import NO_KEY, NO_KEYS, Keys
+from ray_durable.checkpoint.names import WRITER
 from ray_durable.errors import DamagedError
 
 VERSION = 1
@@ -102,7 +103,9 @@ def read_footer(name: str, data: bytes) -> Footer:
     try:
         writer = data[start : start + length].decode()
     except UnicodeDecodeError:
-        raise DamagedError("read", name, "its writer's name makes no sense", start) from None
+        writer = ""
+    if not WRITER.match(writer):
+        raise DamagedError("read", name, "its writer's name makes no sense", start)
     digest, signature = data[-64:-32], data[-32:]
     return Footer(
         writer, number, Form(form), flags, time_ms, nonce, signing, encryption, metadata, digest, signature, start

@@ -16,6 +16,7 @@ from typing import Any
 
 from ray_durable.checkpoint.archive import ArchiveRow, archive_name, encode_archive
 from ray_durable.checkpoint.compaction import (
+    ROOM_LEAST,
     Policy,
     at_once,
     ends,
@@ -27,6 +28,7 @@ from ray_durable.checkpoint.compaction import (
 )
 from ray_durable.checkpoint.footer import Form, wrap
 from ray_durable.checkpoint.garbage import Garbage
+from ray_durable.checkpoint.gathering import Gathered, pieces
 from ray_durable.checkpoint.log import Log
 from ray_durable.checkpoint.moving import Mover
 from ray_durable.checkpoint.names import base_name, chunk_name, log_prefix, part_name, segment_name
@@ -39,6 +41,8 @@ from ray_durable.checkpoint.stores import Store
 from ray_durable.errors import AlreadyExists, LogStoppedError, StoreError
 
 LOOK_LEAST_BYTES = 16 << 10
+REFUSED_LEAST_BYTES = 64 << 10
+"""What a commit may take, about one a second, when a store has refused compaction and there is no room left."""
 NEVER = float("inf")
 
 
@@ -116,6 +120,8 @@ class Janitor:
     due: Callable[[], object] | None = None
     """Who is to be told; see `watch`."""
     running: bool = False
+    refused: bool = False
+    """The last compaction was cut short by the store."""
 
     def __post_init__(self) -> None:
         self.log.observe = self.garbage.observe
@@ -147,7 +153,7 @@ class Janitor:
             self.look_out()
 
     def look_out(self) -> None:
-        if not self.running:
+        if not self.running and not (self.refused and self.due is not None and self.is_due()):
             self.log.pace.end()
             self.log.advanced.notify_all()
         by = NEVER if self.due is None else max(LOOK_LEAST_BYTES, self.room())
@@ -157,8 +163,19 @@ class Janitor:
         """So much has been written that this is due, or perhaps only was expected to be."""
         if self.due is not None:
             if not self.running:
-                self.log.pace.begin(self.room_meanwhile())
+                self.hold()
             self.due()
+
+    def hold(self) -> None:
+        """A quick writer is slowed down from now on. While the store refuses to have this log compacted, no room is
+        given twice, and what a writer still gets is a trickle, so that its coroutines and moves do not stand still."""
+        pace = self.log.pace
+        if not self.refused or pace.room == NEVER:
+            pace.begin(self.room_meanwhile(), REFUSED_LEAST_BYTES if self.refused else 0)
+        elif (left := self.room_meanwhile(floor=0)) > max(0, pace.room - pace.written):  # a part of it was done
+            pace.begin(left, REFUSED_LEAST_BYTES)
+        else:
+            pace.least, pace.done = REFUSED_LEAST_BYTES, 0.0
 
     def estimate(self) -> tuple[int, int]:
         """Bytes that are needed, and that may not be."""
@@ -169,10 +186,11 @@ class Janitor:
     def compact(self) -> Report:
         """Rewrite everything durable so far into a new base, and delete what it replaces; a writer who is quicker than
         this is slowed down meanwhile. Raises: FencedError, LogStoppedError when the log ends meanwhile (nothing is lost
-        then), StoreError when only this could not be done, DamagedError."""
+        then), StoreError when only this could not be done, DamagedError. Who watches is then to try again: until this
+        succeeds, writers get no more room than there was."""
         with self.log.advanced:
             self.running = True
-            self.log.pace.begin(self.room_meanwhile())
+            self.hold()
         succeeded = False
         try:
             report = self.compact_now()
@@ -185,14 +203,15 @@ class Janitor:
             with self.log.advanced:
                 self.running = False
                 self.log.pace.at_once = at_once(self.policy, self.estimate()[0])
-                self.due = self.due if succeeded else None  # nobody is held up because a store fails
+                self.refused = not succeeded
                 self.look_out()
+            self.log.metrics.compactions_refused.add(not succeeded and self.log.error is None)
         return report
 
-    def room_meanwhile(self) -> float:
+    def room_meanwhile(self, floor: float = ROOM_LEAST) -> float:
         """How many bytes may be written from now until a compaction has ended."""
         copied = self.base_bytes / self.partitions + self.policy.pack_copy_ratio * self.garbage.pack_live
-        return room_meanwhile(self.policy, *self.estimate(), copied)
+        return room_meanwhile(self.policy, *self.estimate(), copied, floor)
 
     def compact_now(self) -> Report:
         log = self.log
@@ -204,13 +223,12 @@ class Janitor:
         first = self.emptied_to
         cut, saying = self.cut()
         before = self.base_bytes + log.tail.bytes
-        tail = self.read([segment_name(log.writer, number) for number in saying])
+        tail = self.gather(saying)
         mover = Mover(log, Relocations.unpack(self.base.relocated), self.policy, cut, self.states_since)
-        fresh = Fold(tail)
-        fresh_bytes = sum(segment.size for segment in tail) * len(fresh) // max(1, sum(map(len, tail)))
-        partitions, before_it = max(self.partitions, partitions_for(self.base_bytes + fresh_bytes)), self.partitions
+        partitions = max(self.partitions, partitions_for(self.base_bytes + tail.counting_bytes))
+        before_it = self.partitions
         now_ms = int(log.clock.now() * 1000)
-        folds = fresh.split(before_it, lambda id: partition_of(id, before_it))
+        folds = tail.fold.split(before_it, lambda id: partition_of(id, before_it))
         for each, its_fresh in enumerate(folds):
             # What was one partition may be several already, if a store has failed in the middle of this.
             old = [part for key in self.parts if key % before_it == each for part in self.parts[key]]
@@ -227,7 +245,7 @@ class Janitor:
         self.collect(cut, mover)
         self.meanwhile = log.tail.bytes
         log.metrics.compactions.add(1)
-        log.metrics.compacted_segments.add(len(tail), "rewritten")
+        log.metrics.compacted_segments.add(tail.segments, "rewritten")
         return Report(cut - first, before, self.base_bytes, mover.archived, len(mover.retiring))
 
     def cut(self) -> tuple[int, list[int]]:
@@ -235,6 +253,13 @@ class Janitor:
         return self.log.durable_tail()
 
     # -- reading
+
+    def gather(self, numbers: list[int]) -> Gathered:
+        """What these segments say, read a few at a time."""
+        tail = Gathered()
+        for piece in pieces(numbers, self.log.tail.sizes):
+            tail.add(self.read([segment_name(self.log.writer, number) for number in piece]))
+        return tail
 
     def read(self, names: list[str]) -> list[Segment]:
         if not names:
@@ -276,9 +301,10 @@ class Janitor:
     def write_part(self, part: Rows, cut: int) -> Part:
         log = self.log
         name = log.clock.unique()
-        data = encode(log.writer, cut, log.nonce, part.rows, Form.PART, log.keys, times_ms=part.times_ms)
+        nonce = bytes.fromhex(name)  # so that no part passes for another
+        data = encode(log.writer, cut, nonce, part.rows, Form.PART, log.keys, times_ms=part.times_ms)
         self.unnamed.add(part_name(log.writer, name))
-        log.objects.create(part_name(log.writer, name), data, cut)
+        log.objects.create(part_name(log.writer, name), data, cut, nonce)
         return Part(name, len(data), cut)
 
     def finish(

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 from ray_durable.checkpoint.chunks import Chunks
 from ray_durable.checkpoint.commit import ITEM, MARK_ROW, Commit, Progress, oldest
-from ray_durable.checkpoint.fencing import is_proof
+from ray_durable.checkpoint.fencing import IN_FLIGHT_MAX, is_proof
 from ray_durable.checkpoint.keys import NO_KEYS, Keys
 from ray_durable.checkpoint.names import segment_name
 from ray_durable.checkpoint.pacing import Pace
@@ -53,10 +53,10 @@ class Log:
     `executor.submit` runs commits; `call_soon(fn, *args)` brings results back (`loop.call_soon_threadsafe`).
     `on_durable(tokens)` is called once per commit, in order; `on_error(error)` once, with `FencedError` or
     `LogStoppedError`, after which nothing more is written or released.
-    `in_flight`: commits side by side, default 1 on a local store and 4 on a remote one. `retry_for_s`: how long one
-    segment is tried on a failing store. `bytes_max`: what may gather before `full` asks for a pause. `here_below_s`:
-    an idle event loop makes a commit itself if the last one took less; default 0, never. `call_here`: `call_soon` for
-    the event loop's own thread, quicker; default the same.
+    `in_flight`: commits side by side, at most `IN_FLIGHT_MAX`, default 1 on a local store and 4 on a remote one.
+    `retry_for_s`: how long one segment is tried on a failing store. `bytes_max`: what may gather before `full` asks for
+    a pause. `here_below_s`: an idle event loop makes a commit itself if the last one took less; default 0, never.
+    `call_here`: `call_soon` for the event loop's own thread, quicker; default the same.
 
     Example:
         log = Log(store, "host-1", executor=pool, call_soon=loop.call_soon_threadsafe, on_durable=go_on, on_error=end)
@@ -89,7 +89,8 @@ class Log:
         self.bytes_max, self.here_below_s = bytes_max, here_below_s
         self.keys, self.clock, self.metrics = keys, clock, metrics
         self.nonce = os.urandom(16) if clock is SYSTEM_CLOCK else bytes.fromhex(clock.unique())
-        self.progress: Progress[Commit] = Progress(in_flight or (REMOTE_IN_FLIGHT if store.remote else 1))
+        in_flight = in_flight or (REMOTE_IN_FLIGHT if store.remote else 1)
+        self.progress: Progress[Commit] = Progress(min(in_flight, IN_FLIGHT_MAX))
         self.own_executor: concurrent.futures.Executor | None = None
         self.rows: list[Row] = []
         self.items: list[Row] = []

@@ -269,13 +269,14 @@ def compact(
 ) -> Compacted:
     """Empty the sealed logs of which nothing is needed, and delete orphans older than `orphan_age_s` in sealed logs.
 
-    A log stays unless every coroutine in it is finished with a tombstone, or adopted in another log; `process_gone`
-    says whose process is known dead. Raises: StoreError.
+    A log stays unless every coroutine in it is finished with a tombstone, or was taken over by another log (there is no
+    history of it here then, or it has a tombstone there); `process_gone` says whose process is known dead. Raises:
+    StoreError.
     """
     result = Compacted()
     recoveries = {writer: fold_reading(read_log(store, writer, keys=keys)) for writer in writers(store)}
     held = held_logs(recoveries.values())
-    adopted = newest_epochs(recoveries)
+    taken, forgotten = newest_epochs(recoveries), tombstones(recoveries)
     mentions = Counter(id for recovery in recoveries.values() for id in recovery.coroutines)
     for writer, recovery in recoveries.items():
         if not recovery.fenced or recovery.emptied:
@@ -284,7 +285,9 @@ def compact(
         def done(coroutine: Recovered) -> bool:
             if coroutine.terminal is not None:  # were it gone, what else is said of it would look unfinished
                 return coroutine.terminal.kind is Kind.TOMBSTONE and mentions[coroutine.id] == 1
-            return adopted.get(coroutine.id, -1) > coroutine.epoch
+            if coroutine.history and coroutine.id not in forgotten:
+                return False
+            return taken.get(coroutine.id, -1) > coroutine.epoch
 
         match may_retire(recovery, process_gone=process_gone(writer), held=writer in held, done=done):
             case MayGo() if not recovery.damage:
@@ -299,13 +302,20 @@ def compact(
 
 
 def newest_epochs(recoveries: dict[str, Recovery]) -> dict[str, int]:
-    """The highest epoch at which each coroutine was adopted anywhere."""
+    """The highest epoch at which each coroutine was adopted, or ended, anywhere."""
     newest: dict[str, int] = {}
     for recovery in recoveries.values():
         for id, coroutine in recovery.coroutines.items():
-            if coroutine.adopted is not None:
-                newest[id] = max(newest.get(id, -1), coroutine.adopted.epoch)
+            for record in (coroutine.adopted, coroutine.terminal):
+                if record is not None:
+                    newest[id] = max(newest.get(id, -1), record.epoch)
     return newest
+
+
+def tombstones(recoveries: dict[str, Recovery]) -> set[str]:
+    """The coroutines whose retention is over."""
+    ends = ((id, found.terminal) for each in recoveries.values() for id, found in each.coroutines.items())
+    return {id for id, end in ends if end is not None and end.kind is Kind.TOMBSTONE}
 
 
 def delete_orphans(store: Store, writer: str, keys: Keys, before_s: float) -> list[str]:

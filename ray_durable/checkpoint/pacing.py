@@ -31,6 +31,8 @@ class Pace:
     at_once: float = NO_LIMIT
     room: float = NO_LIMIT
     """Bytes that may be written during the compaction that runs."""
+    least: int = 0
+    """Bytes that one commit may take in any case."""
     done: float = 0.0
     """How much of that compaction is done, from 0 to 1."""
     written: int = 0
@@ -39,9 +41,9 @@ class Pace:
     taken_at: float = 0.0
     due: float | None = None
 
-    def begin(self, room: float) -> None:
+    def begin(self, room: float, least: int = 0) -> None:
         """A compaction begins."""
-        self.room, self.done, self.written, self.due = room, 0.0, 0, None
+        self.room, self.least, self.done, self.written, self.due = room, least, 0.0, 0, None
 
     def end(self) -> None:
         self.room, self.due = NO_LIMIT, None
@@ -55,7 +57,7 @@ class Pace:
         if self.waived or self.room == NO_LIMIT:
             return 0.0
         free = self.room * max(HEAD_START, min(self.done, ALMOST_DONE))
-        return min(1.0, max(0.0, (self.written - free) / (self.room - free)))
+        return min(1.0, max(0.0, (self.written - free) / max(1.0, self.room - free)))
 
     def pause_s(self) -> float:
         """How long the next commit should still wait: in proportion to the time since the last one was begun, so that
@@ -73,7 +75,7 @@ class Pace:
         """Bytes that one commit may take now, beside the `under_way` of those that were begun."""
         if self.room == NO_LIMIT or self.waived:
             return self.at_once
-        return max(self.room * LEAST, (self.room - self.written - under_way) / 2)
+        return max(self.room * LEAST, self.least, (self.room - self.written - under_way) / 2)
 
     def taken(self) -> None:
         """A commit has begun."""

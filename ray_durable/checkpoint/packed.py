@@ -1,9 +1,9 @@
 """The form of small segments and parts: their columns' bytes one after the other, written and read without Arrow.
 
 A commit of a few records happens when nobody else runs, right after the thread has slept in fsync, so that all code it
-touches is cold; an Arrow batch, which touches much, took some 200 µs there. Reading one record took 57 µs by Arrow and
-takes 17 without, twenty 105 and 75. The columns are laid out as Arrow has them in memory: for text and bytes the
-offsets, then the values.
+touches is cold; an Arrow batch, which touches much, takes long there. Reading a few records is quicker without Arrow
+too; with many of them the difference goes. The columns are laid out as Arrow has them in memory: for text and bytes
+the offsets, then the values.
 """
 
 from __future__ import annotations

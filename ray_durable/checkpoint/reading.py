@@ -16,7 +16,7 @@ from typing import Any
 
 from blake3 import blake3
 
-from ray_durable.checkpoint.fencing import Seal, first_free
+from ray_durable.checkpoint.fencing import IN_FLIGHT_MAX, Seal, first_free
 from ray_durable.checkpoint.footer import Form, unwrap
 from ray_durable.checkpoint.keys import NO_KEYS, Keys
 from ray_durable.checkpoint.names import (
@@ -77,7 +77,7 @@ class Base:
                 bool(head["emptied"]),
                 str(head["relocated"]),
             )
-        except (KeyError, TypeError, UnicodeDecodeError) as error:
+        except (KeyError, TypeError, UnicodeDecodeError, OverflowError, RecursionError) as error:
             raise ValueError(f"not a base: {error}") from error
 
 
@@ -153,6 +153,9 @@ class LogReader:
         else:
             self.read_on(reading, digest, free)
         self.check_end(reading)
+        if not reading.fenced and max(numbers, default=0) > reading.length + IN_FLIGHT_MAX:
+            reason = "missing, or the base that covers it: there are later ones, which count for nothing without it"
+            reading.damage.append(DamagedError("read", segment_name(self.writer, reading.length), reason, -1))
         reading.digest = digest.digest()
         return reading
 
@@ -208,9 +211,10 @@ class LogReader:
         reading.bytes_read += len(data)
         try:
             footer, body = unwrap(name, data, self.keys)
-            if footer.form is not Form.BASE or base_name(footer.writer, footer.number, reading.base.revision) != name:
+            base = Base.unpack(body)
+            if footer.form is not Form.BASE or base_name(footer.writer, base.number, base.revision) != name:
                 raise DamagedError("read", name, "it is not the base of this name", 0)
-            reading.base = Base.unpack(body)
+            reading.base = base
         except DamagedError as error:
             reading.damage.append(error)
             return False

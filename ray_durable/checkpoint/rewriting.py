@@ -1,7 +1,7 @@
 """Which rows one compaction writes into the parts of its base, and what goes to the archive: in bulk, and no effects.
 
-Of most coroutines nothing is said but where they stand. Their rows are taken from each segment at once, by columns:
-1.2 µs a record, where one at a time took 4.5.
+Of most coroutines nothing is said but where they stand. Their rows are taken from each segment at once, by columns,
+which costs a fraction of taking them one at a time.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from blake3 import blake3
 
 from ray_durable.checkpoint.footer import PACKED, TIMED, VERSION, Footer, Form, unwrap, wrap
 from ray_durable.checkpoint.keys import NO_KEYS, Keys
-from ray_durable.checkpoint.names import segment_name
+from ray_durable.checkpoint.names import part_name, segment_name
 from ray_durable.checkpoint.packed import Columns, pack, unpack
 from ray_durable.checkpoint.record import Codec, Kind, Record
 from ray_durable.errors import DamagedError
@@ -160,6 +160,10 @@ class Segment:
         found: list[bytes] = self.states.take(pa.array(rows, pa.int64())).to_pylist()
         return found
 
+    def states_bytes(self) -> int:
+        """How long all states are, about."""
+        return sum(map(len, self.states)) if self.footer.flags & PACKED else int(self.states.nbytes)
+
     def state_bytes(self, row: int) -> int:
         """How long a state is, which is not read for that."""
         return len(self.states[row] if self.footer.flags & PACKED else self.states[row].as_buffer())
@@ -181,11 +185,20 @@ class Segment:
 
 
 def decode(name: str, data: bytes, keys: Keys = NO_KEYS) -> Segment:
-    """Verify an object of a log and read its columns. Raises: DamagedError."""
+    """Verify an object of a log and read its columns. Raises: DamagedError, also for one that has another's name."""
     footer, body = unwrap(name, data, keys)
-    if footer.form in (Form.RECORDS, Form.SEAL) and segment_name(footer.writer, footer.number) != name:
-        raise DamagedError("read", name, f"it was written as {footer.number} of {footer.writer!r}", footer.start)
+    if written_as(footer) != name:
+        raise DamagedError("read", name, f"it was written as {written_as(footer)}", footer.start)
     return from_body(name, footer, body, len(data))
+
+
+def written_as(footer: Footer) -> str:
+    """The name that an object with records had at first. A part has its own in the place of the writer's nonce."""
+    if footer.form is Form.PART:
+        return part_name(footer.writer, footer.nonce.hex())
+    if footer.form in (Form.RECORDS, Form.SEAL):
+        return segment_name(footer.writer, footer.number)
+    return f"a {footer.form.name.lower()} of {footer.writer!r}"
 
 
 def from_body(name: str, footer: Footer, body: memoryview, size: int) -> Segment:

@@ -40,14 +40,15 @@ class ObjectWriter:
     trouble: StoreError | None = field(default=None)
     """Why the store is being tried again just now; None while all is well."""
 
-    def create(self, name: str, data: bytes, number: int) -> None:
-        """Return when the object is durable and ours. Raises: FencedError, LogStoppedError."""
+    def create(self, name: str, data: bytes, number: int, nonce: bytes = b"") -> None:
+        """Return when the object is durable and ours, which it is known to be by `nonce`, by default the writer's.
+        Raises: FencedError, LogStoppedError."""
         began = self.clock.monotonic()
         pause_s = FIRST_PAUSE_S
         while True:
             failure = self.try_create(name, data)
             found, damaged = (None, False) if failure is None else self.read_back(name)
-            match after_create(failure is not None, found, damaged, self.nonce):
+            match after_create(failure is not None, found, damaged, nonce or self.nonce):
                 case Written():
                     self.trouble = None
                     return

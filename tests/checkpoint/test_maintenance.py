@@ -13,7 +13,7 @@ from ray_durable.checkpoint.keys import Keys
 from ray_durable.checkpoint.log import open_log
 from ray_durable.checkpoint.maintenance import compact, keys_beside_logs, stats, verify
 from ray_durable.checkpoint.names import claim, is_ours, plan_name, segment_name
-from ray_durable.checkpoint.record import Kind
+from ray_durable.checkpoint.record import Codec, Kind
 from ray_durable.checkpoint.recovery import recover
 from ray_durable.checkpoint.salvage import salvage
 from ray_durable.checkpoint.sealing import seal
@@ -203,6 +203,33 @@ def test_sealed_logs_are_emptied_once_all_in_them_is_adopted_elsewhere():
     assert compact(store, process_gone=lambda writer: True).retired == ["old"]
     assert recover(store, "old").emptied
     assert verify(store).findings == []
+
+
+def sealed_with(store, writer, *records):
+    log = open_log(store, writer)
+    for id, epoch, seq, kind, codec in records:
+        log.append(id, epoch, seq, kind, b"", codec=codec)
+    log.close()
+    seal(store, writer, "me", b"plan")
+
+
+def test_a_history_stays_until_the_retention_of_its_coroutine_is_over():
+    store = MemoryStore()
+    kept = Codec.PICKLE | Codec.KEPT
+    sealed_with(store, "old", ("c", 1, 1, Kind.CHECKPOINT, kept), ("c", 1, 2, Kind.CHECKPOINT, kept))
+    sealed_with(store, "mid", ("c", 2, 2, Kind.ADOPTED, 1), ("c", 2, 3, Kind.COMPLETED, 1))
+    assert compact(store, process_gone=lambda writer: True).retired == []
+    assert len(recover(store, "old").coroutines["c"].history) == 2
+    sealed_with(store, "late", ("c", 2, 3, Kind.TOMBSTONE, 1))
+    assert compact(store, process_gone=lambda writer: True).retired == ["old"]
+
+
+def test_a_log_goes_when_its_coroutines_have_ended_in_others_that_do_not_say_any_more_where_they_came_from():
+    store = MemoryStore()
+    sealed_with(store, "old", ("c", 1, 1, Kind.CHECKPOINT, 1))
+    sealed_with(store, "late", ("c", 2, 3, Kind.COMPLETED, 1))
+    assert compact(store, process_gone=lambda writer: True).retired == ["old"]
+    assert recover(store, "late").coroutines["c"].terminal is not None
 
 
 def test_stats_tell_sizes_and_keys():

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from ray_durable.checkpoint.footer import Form, unwrap, wrap
 from ray_durable.checkpoint.keys import Keys
-from ray_durable.checkpoint.names import segment_name
+from ray_durable.checkpoint.names import part_name, segment_name
 from ray_durable.checkpoint.record import Consumed, Kind, Record
 from ray_durable.checkpoint.segment import decode, encode, rows_of
 from ray_durable.errors import DamagedError
@@ -72,7 +72,7 @@ def test_a_truncated_segment_is_found(length):
 def test_a_segment_under_another_name_is_found():
     body = made([Record("a", 1, 2, Kind.CHECKPOINT, b"state")])
     for name in (segment_name("host-1", 8), segment_name("host-2", 7)):
-        with pytest.raises(DamagedError, match="written as 7 of 'host-1'"):
+        with pytest.raises(DamagedError, match=f"written as {NAME}"):
             decode(name, body)
 
 
@@ -141,7 +141,11 @@ def test_parts_keep_the_time_of_each_record(state):
     times = [1_700_000_000_000 + n for n in range(7)]
     records = [Record(f"c{n}", 1, n, Kind.CHECKPOINT, state, time_ms=times[n]) for n in range(7)]
     data = encode("host-1", 7, NONCE, rows_of(records), Form.PART, times_ms=times)
-    assert list(decode("logs/host-1/parts/7", data).records()) == records
+    name = part_name("host-1", NONCE.hex())
+    assert list(decode(name, data).records()) == records
+    for other in (part_name("host-1", bytes(16).hex()), part_name("host-2", NONCE.hex()), segment_name("host-1", 7)):
+        with pytest.raises(DamagedError, match=f"it was written as {name}"):
+            decode(other, data)
 
 
 def test_many_records_without_state_are_no_small_object():

@@ -110,10 +110,12 @@ class Timed(Measured):
 class FullSpeed:
     """Coroutines that write their next checkpoint as soon as the last is durable, beside a janitor; in virtual time."""
 
+    store_kind = Timed
+
     def __init__(self, states, policy, compaction_slower):
         self.world = World(1)
         process = self.world.process("host")
-        self.store = Timed(self.world, compaction_slower)
+        self.store = self.store_kind(self.world, compaction_slower)
         self.states, self.seqs = states, dict.fromkeys(states, 0)
         self.log = Log(
             self.store, "w", executor=Executor(process), on_durable=self.write, on_error=self.world.failures.append,
@@ -165,6 +167,67 @@ def test_space_stays_within_twice_what_is_live_beside_writers_at_full_speed(stat
     assert found.compactions == 14
     assert found.log.rows_durable > 4 * count  # whoever writes is slowed down, not stopped
     assert found.store.most < 0.97 * (2 * found.live + 2 * policy.garbage_bytes_min)
+
+
+class Refusing(Timed):
+    """Does not do one thing for some time: to create what compaction makes, or to delete."""
+
+    refused = ""
+
+    def create(self, name, data):
+        self.refuse("create", name, self.refused in name if self.refused else False)
+        super().create(name, data)
+
+    def delete(self, name):
+        self.refuse("delete", name, self.refused == "delete")
+        super().delete(name)
+
+    def refuse(self, operation, name, whether):
+        if whether:
+            self.world.sleep(0.01)
+            raise StoreError(operation, name, "not now")
+
+
+class Stubborn(FullSpeed):
+    """Whose janitor tries again a second later, as a host's does."""
+
+    store_kind = Refusing
+
+    def compact(self):
+        self.janitor.watch(lambda: None)
+        while True:
+            self.world.sleep(0.02)
+            try:
+                if self.janitor.is_due():
+                    self.janitor.compact()
+                    self.compactions += 1
+                elif self.janitor.doomed:
+                    self.janitor.clear()
+            except StoreError:
+                self.world.sleep(1)
+
+
+@pytest.mark.parametrize("refused", ["/parts/", "delete"])
+def test_writers_are_held_up_while_a_store_refuses_compaction_and_go_on_in_full_after(refused, scaled):
+    policy = Policy(retention_s=None, garbage_bytes_min=1 << 18)
+    found = Stubborn({f"c{n}": record(n) for n in range(1000)}, policy, 1)
+    world, store = found.world, found.store
+    world.run(600, lambda: found.compactions == 4)
+    quick = found.log.rows_durable / world.now
+    bound = 2 * found.janitor.base_bytes + 2 * policy.garbage_bytes_min
+    assert store.mark() < bound
+    store.refused, rows = refused, found.log.rows_durable
+    world.run(world.now + 180)
+    assert found.log.error is None
+    assert store.bytes < 2 * bound + 180 * 80_000
+    assert found.log.rows_durable - rows > 180 * 50  # nobody stands still
+    store.refused = ""
+    world.run(world.now + 60, lambda: found.compactions == 7)
+    store.mark()
+    since, rows = world.now, found.log.rows_durable
+    world.run(world.now + 60, lambda: found.compactions == 10)
+    assert store.mark() < bound
+    assert (found.log.rows_durable - rows) / (world.now - since) > quick / 2
 
 
 @pytest.mark.parametrize("size", [300, 200_000])
