@@ -18,6 +18,7 @@ from typing import Any
 from ray_durable.compiler import durable, twin_of
 from ray_durable.compiler.discard import discard
 from ray_durable.compiler.flat import flatten, unflatten
+from ray_durable.compiler.stopping import stop_of
 from ray_durable.operations import PAUSE, Emit, Request, Suspended
 from ray_durable.running import entered
 
@@ -95,7 +96,7 @@ class Branch:
             return Outcome.RETURNED, stop.value
         except BaseException as raised:  # also SystemExit: it ends the coroutine, not the host that runs others too
             self.request = None
-            return Outcome.RAISED, raised
+            return Outcome.RAISED, stop_of(raised) or raised
         finally:
             entered.identity = None
 

@@ -35,6 +35,7 @@ from ray_durable.compiler.passes.prologue import resume_body
 from ray_durable.compiler.passes.scopes import Scope, analyse
 from ray_durable.compiler.passes.source import fingerprint, parse
 from ray_durable.compiler.passes.statements import flatten
+from ray_durable.compiler.passes.stopping import watch_calls
 from ray_durable.compiler.passes.unsupported import refuse_unknown
 from ray_durable.compiler.passes.walking import children
 from ray_durable.compiler.passes.yieldpoints import Context, number
@@ -148,6 +149,7 @@ def unit_for(body: Body, source: Source, mode: Mode, print_: str) -> Unit:
         firstlineno=body.definition.lineno, parameters=tuple(scope.parameters), variables=scope.variables,
         own_cells=tuple(scope.captured), free=tuple(sorted(scope.free)), temporaries=held_anywhere(context), names=ours,
         points=tuple(context.points), code=NO_CODE, fingerprint=print_, cells_order=cell_names(context),
+        is_twin=context.is_twin,
         first_parameter=captured_first[0] if captured_first else None,
         build_resume=partial(build_resume, source, mode, body.path),
     )  # fmt: skip
@@ -180,17 +182,10 @@ def function_passes(
     """All passes over one function; `mode` is that of the root, functions inside keep their kind."""
     kind = kind_of(definition)
     names = Names.avoiding({*scope.bound, *scope.used, *scope.free, *scope.globals})
-    if mode != "native" and kind == "plain":
-        kind = "generator"
-    context = Context(
-        source,
-        mode,
-        kind,
-        names,
-        scope,
-        may_suspend=may_suspend(definition, scope, kind, mode),
-        back_edges=mode == "looping",
-    )
+    is_twin = mode != "native" and kind == "plain"
+    kind = "generator" if is_twin else kind
+    may = may_suspend(definition, scope, kind, mode)
+    context = Context(source, mode, kind, names, scope, may, back_edges=mode == "looping", is_twin=is_twin)
     statements, docstring = without_docstring(definition.body)
     declared = declarations(statements)
     statements = without_declarations(statements)
@@ -202,6 +197,7 @@ def function_passes(
         if scope.has_genexps:
             inside = Nested(source, path, qualname, nested)
             statements = as_functions(statements, context, inside.compile)
+        watch_calls(statements)
         let_go_at_return(statements, names)
         let_go(statements, names)
         statements = let_go_at_end(statements, names, definition)
@@ -319,7 +315,7 @@ def resume_definition(body: Body, unit: Unit) -> Definition:
     shared = sorted(context.scope.globals)
     if shared:
         declared.append(ast.Global(shared))
-    first = ["_" + unit.first_parameter] if unit.first_parameter is not None else []
+    first = [names.first] if unit.first_parameter is not None else []
     parameters = [*first, *unit.variables, names.to, names.delegate, names.cells, *unit.temporaries]
     arguments = ast.arguments([], [ast.arg(name) for name in parameters], None, [], [], None, [])
     statements = [*(located(each, body.definition) for each in declared), *statements, *as_generator(body)]

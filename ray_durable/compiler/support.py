@@ -8,6 +8,7 @@ from functools import partial
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any
 
+from ray_durable.compiler import stopping
 from ray_durable.compiler.backedges import BackEdge, back_edge, back_edge_async
 from ray_durable.compiler.frame import UNBOUND
 from ray_durable.compiler.iterators import loop_iter, steps_of
@@ -64,7 +65,8 @@ def forward(saved: Saved | None) -> None:
         error.__cause__ = cause
         error.__context__ = context
         error.__suppress_context__ = suppress
-        error.__traceback__ = traceback
+        if traceback is not None:  # else it was lost in a pickle: the way from here on is the best there is
+            error.__traceback__ = traceback
 
 
 def catches(error: BaseException, kind: Any) -> bool:
@@ -132,10 +134,7 @@ def close_natively(iterator: Any) -> None:
 
 def forward_group(saved: Saved | None) -> None:
     """`forward`, for the clause of an `except*`: the part of the group that it handles was split off just now."""
-    made = None if saved is None else saved[0].__traceback__
     forward(saved)
-    if saved is not None and saved[0].__traceback__ is None:
-        saved[0].__traceback__ = made  # CPython tells by it what a clause raises from what it raises again
     current = sys.exception()
     if saved is not None and current is not None and current is not saved[0] and isinstance(current, type(saved[0])):
         current.__context__ = saved[3]
@@ -296,7 +295,9 @@ HELPERS: dict[str, Callable[..., Any] | Any] = {
     "BackEdge": BackEdge,
     "BaseException": BaseException,
     "StopAsyncIteration": StopAsyncIteration,
+    "RuntimeError": RuntimeError,
     "UNBOUND": UNBOUND,
+    "again": stopping.OVER.throw,
     "ascii": ascii,
     "async_iter": async_iter,
     "async_manager": async_manager,
@@ -323,6 +324,8 @@ HELPERS: dict[str, Callable[..., Any] | Any] = {
     "repr": repr,
     "resumed": Resumed,
     "slice": slice,
+    "stop": stopping.stop,
+    "stopped": stopping.stopped,
     "str": str,
     "suspending": suspending,
     "suspending_async": suspending_async,

@@ -74,6 +74,7 @@ class Unit:
     fingerprint: str
     nested: tuple[Unit, ...] = ()
     cells_order: tuple[str, ...] = ()  # names of the cells in the tuple that the fresh body keeps for `capture`
+    is_twin: bool = False  # whether it stands for a plain function
     first_parameter: str | None = None  # the first parameter, where it lives in a cell and `super()` looks for it
     resume_code: CodeType | None = field(default=None, repr=False)
     build_resume: Callable[[], CodeType] | None = field(default=None, repr=False)

@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from ray_durable.compiler import capture, durable, restore, suspends, twin_of
+from ray_durable.compiler import back_edges_due, capture, durable, restore, suspend_at_back_edges, suspends, twin_of
 from ray_durable.compiler.discard import set_finalized
+from ray_durable.compiler.stopping import stop_of
 
 Events = list[Any]
 Reply = Callable[[int, Any], Any]  # (number of the yield, what was yielded) → what to send, or an exception to throw
@@ -52,11 +53,25 @@ def pause_twin(value: Any = None):
 suspends(pause, pause_twin)
 
 
+EDGE = "an edge"  # what a loop suspends with, when its back-edges are due
+
+
+class Close:
+    """A reply: the driver closes what has suspended, instead of answering."""
+
+    def __repr__(self) -> str:
+        return "Close()"
+
+
 def describe(error: BaseException) -> tuple[Any, ...]:
     chain = []
     seen: BaseException | None = error
     while seen is not None and len(chain) < 6:
-        chain.append((type(seen).__name__, str(seen), seen.__suppress_context__, repr(seen.__cause__)))
+        if isinstance(seen, NameError) and sys.version_info < (3, 12):  # a comprehension is a function of its own there
+            return ("NameError",)
+        # a plain function in the place of which a generator ran says so, where that is a RuntimeError natively too
+        text = re.sub("^(async generator|coroutine) raised StopI", "generator raised StopI", str(seen))
+        chain.append((type(seen).__name__, text, seen.__suppress_context__, repr(seen.__cause__)))
         seen = seen.__context__
     return tuple(chain)
 
@@ -112,8 +127,12 @@ class Run:
     events: Events = field(default_factory=list)
     kept: list[Any] = field(default_factory=list)
     yields: int = 0
+    edges: int = 0
+    over: bool = False
 
     def log(self, *what: Any) -> Any:
+        if self.over:  # what dies with the last exception's traceback
+            return what[-1] if what else None
         self.events.append(("log", *(re.sub(" at 0x[0-9a-f]+", "", repr(each)) for each in what)))
         return what[-1] if what else None
 
@@ -125,7 +144,7 @@ class Run:
         return reply
 
     def renewed(self, suspended: Any) -> Any:
-        if not self.restores(self.yields):
+        if not self.restores(self.yields + self.edges):
             return suspended
         if self.round_trip is not None:
             return self.round_trip(suspended)
@@ -140,11 +159,15 @@ class Run:
     def finish(self, drive: Callable[[], Any]) -> Events:
         try:
             self.events.append(("return", repr(drive())))
-        except BaseException as error:
+        except BaseException as raised:
+            error = stop_of(raised) or raised if kind_of(self.function) == "plain" else raised
             filename = getattr(self.function, "__code__", self.function).co_filename
             # a twin that is closed is left from the outside in
-            lines = None if isinstance(error, GeneratorExit) else lines_of(error, filename)
+            lines = (
+                None if isinstance(error, GeneratorExit) or "raised StopI" in str(error) else lines_of(error, filename)
+            )
             self.events.append(("raise", describe(error), lines))
+        self.over = True
         return self.events
 
     def answer_pauses(self) -> None:
@@ -158,6 +181,12 @@ class Run:
 
         Driver.ask = staticmethod(ask)
 
+    def at_edge(self, made: Any) -> Any:
+        self.edges += 1
+        made = self.renewed(made)
+        back_edges_due()
+        return made
+
     def generator(self, make: Callable[..., Any]) -> Events:
         def drive() -> Any:
             made = self.renewed(make(self.log))
@@ -167,8 +196,14 @@ class Run:
                     value = step()
                 except StopIteration as stop:
                     return stop.value
+                if value == EDGE:
+                    made = self.at_edge(made)
+                    step = lambda: made.send(None)
+                    continue
                 reply = self.respond(value)
                 made = self.renewed(made)
+                if isinstance(reply, Close):
+                    return "closed", made.close()
                 step = (lambda: made.throw(reply)) if isinstance(reply, BaseException) else (lambda: made.send(reply))
 
         return self.finish(drive)
@@ -190,7 +225,10 @@ class Run:
                     continue
                 reply = self.respond(stop.value)
                 made = self.renewed(made)
-                step = made.athrow(reply) if isinstance(reply, BaseException) else made.asend(reply)
+                if isinstance(reply, Close):
+                    step, reply = made.aclose(), None
+                else:
+                    step = made.athrow(reply) if isinstance(reply, BaseException) else made.asend(reply)
                 first = None
 
         return self.finish(drive)
@@ -218,9 +256,14 @@ def durable_of(function: Any) -> Any:
 
 
 def run(
-    function: Any, reply: Reply, make_durable: bool, restores: Callable[[int], bool] = lambda n: False, **more: Any
+    function: Any,
+    reply: Reply,
+    make_durable: bool,
+    restores: Callable[[int], bool] = lambda n: False,
+    back_edges: bool = False,
+    **more: Any,
 ) -> Run:
-    """One run; `make_durable` says whether of the durable function."""
+    """One run; `make_durable` says whether of the durable function, `back_edges` whether its loops suspend, too."""
     sys.set_asyncgen_hooks(finalizer=lambda generator: None)  # as under an event loop, nothing is closed on the spot
     kind = kind_of(function)
     subject = durable_of(function) if make_durable else function
@@ -231,8 +274,11 @@ def run(
         if not make_durable:
             found.finish(lambda: found.function(found.log))
         else:
-            twin = twin_of(subject)
+            twin = twin_of(subject, back_edges=back_edges)
             assert twin is not None
+            if back_edges:
+                suspend_at_back_edges(lambda: iter((EDGE,)))
+                back_edges_due()
             found.generator(twin)
     elif kind == "async_generator":
         found.async_generator(subject)

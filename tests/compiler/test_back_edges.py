@@ -222,3 +222,21 @@ assert tools() == [4], tools()
 def test_an_id_for_monitoring_is_taken_only_by_loops_that_need_it(tmp_path):
     (tmp_path / "monitored.py").write_text(MONITORED)
     subprocess.run([sys.executable, str(tmp_path / "monitored.py")], check=True)
+
+
+@durable
+def over_comprehensions(n):
+    found = []
+    for x in [y + 1 for y in range(n)]:
+        found.append(x)
+    for x in {y for y in {y: y for y in range(n)}}:
+        found += [y for y in [y for y in [x, x]]]
+    while [y for y in range(n) if y > len(found) - 8]:
+        found.append([y for y in range(2)])
+    return found
+
+
+def test_a_comprehension_that_a_loop_runs_over_is_no_loop_of_its_own():
+    result, count = drive(twin_of(over_comprehensions, back_edges=True)(3))
+    assert result == over_comprehensions(3)
+    assert count >= 6

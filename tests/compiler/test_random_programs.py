@@ -2,73 +2,100 @@
 
 import os
 import random
+import re
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
+from ray_durable.compiler import twin_of
+from ray_durable.compiler.backedges import DUE
 from ray_durable.errors import UnsupportedSyntaxError
 from tests.compiler import roundtrip
+from tests.compiler.random_parts import Boom, Halt
 from tests.compiler.random_programs import Program, load
-from tests.compiler.roundtrip import cut_short, difference, durable_of, run, without_lines
+from tests.compiler.roundtrip import Close, Events, Reply, cut_short, difference, durable_of, run, without_lines
 
-KINDS = ("generator", "coroutine", "async_generator", "plain")
+KINDS = ("generator", "coroutine", "async_generator", "plain", "looping")
 PROGRAMS = int(os.environ.get("RAY_DURABLE_RANDOM_PROGRAMS", "500"))  # of each kind; 10 ms each
 SEED = int(os.environ.get("RAY_DURABLE_RANDOM_SEED", "1"))
 EXAMPLES = 40  # of each kind, by hypothesis, which shrinks what fails
 YIELDS_MAX = 60
+THROWN = (ValueError, KeyError, RuntimeError, Boom, Halt, StopIteration, StopAsyncIteration, GeneratorExit)
 
 
 class Stop(BaseException):
     """Ends a run that grows too long."""
 
 
-def check(text: str, name: str, chance: random.Random) -> None:
-    """Compare a native run of a program with durable ones, under a random script of answers."""
-    try:
-        function = load(text, name)
-    except SyntaxError:
-        return  # a few combinations are no Python
+def script(chance: random.Random, can_be_closed: bool) -> Reply:
+    """How a program is answered: numbers; here and there an exception; perhaps it is closed at one place."""
+    throws = {at: chance.choice(THROWN) for at in range(1, 20) if chance.random() < 0.06}
+    close_at = chance.choice([0, 0, 0, *range(1, 8)])
+    seed = chance.random()
+
+    def reply(count: int, value: Any) -> Any:
+        if count > YIELDS_MAX:
+            return Stop()
+        if count == close_at:
+            can_close = can_be_closed and not (isinstance(value, tuple) and value[:1] == ("inner",))
+            return Close() if can_close else Halt()
+        error = throws.get(count)
+        if not can_be_closed and error in (GeneratorExit, StopIteration):
+            error = ValueError  # what a host throws into a function that it suspended is neither
+        return int(seed * 1000 * count) % 5 if error is None else error(f"thrown {count}")
+
+    return reply
+
+
+def check(text: str, name: str, kind: str, chance: random.Random, scripts: int = 2) -> None:
+    """Compare native runs of a program with durable ones, under random scripts of answers."""
+    function = load(text, name)
+    back_edges = kind == "looping"
+    can_be_closed = not re.search(r"pause|child", text.partition("program(")[2])
     try:
         durable_of(function)
+        if back_edges:
+            twin_of(durable_of(function), back_edges=True)
     except UnsupportedSyntaxError as refused:
         assert "nested blocks" in str(refused)
         return
-    throw_at = chance.choice([0, 0, *range(1, 8)])
-    error = chance.choice([ValueError, KeyError, RuntimeError])
-    seed = chance.random()
-
-    def reply(count, value):
-        if count > YIELDS_MAX:
-            return Stop()
-        return error(f"thrown {count}") if count == throw_at else int(seed * 1000 * count) % 5
-
+    exact = without_lines if sys.version_info < (3, 12) and "pause" in text.partition("program(")[2] else list
+    DUE.on = False
     try:
-        native = run(function, reply, False)
-        fresh = run(function, reply, True)
-        exact = without_lines if sys.version_info < (3, 12) and "pause(" in text else list
-        seen = exact(cut_short(fresh.events, native.events))
-        assert seen == exact(native.events), difference("fresh", native.events, fresh.events)
-        expected = comparable(native.events, text)
-        everywhere = run(function, reply, True, lambda n: True)
-        assert comparable(everywhere.events, text) == expected, difference(
-            "restored", expected, comparable(everywhere.events, text)
-        )
-        wanted = chance.random()
-        some = run(function, reply, True, lambda n: (n * 7919 * wanted) % 1 < 0.3)
-        assert comparable(some.events, text) == expected, difference(
-            "restored at some", expected, comparable(some.events, text)
-        )
+        for _ in range(scripts):
+            reply, wanted = script(chance, can_be_closed), chance.random()
+            native = run(function, reply, False)
+            fresh = run(function, reply, True)
+            expected = comparable(exact(native.events), text)
+            seen = comparable(exact(cut_short(fresh.events, native.events)), text)
+            assert seen == expected, difference("fresh", expected, seen)
+            expected = without_lines(expected)
+            plans: dict[str, Callable[[int], bool]] = {
+                "restored": lambda n: True,
+                "restored at some": lambda n, wanted=wanted: (n * 7919 * wanted) % 1 < 0.3,
+            }
+            for what, plan in plans.items():
+                got = run(function, reply, True, plan, back_edges=back_edges)
+                seen = comparable(without_lines(got.events), text)
+                assert seen == expected, difference(what, expected, seen)
     finally:
+        DUE.on = False
         roundtrip.MADE.pop(id(function), None)
 
 
-def comparable(events, text):
-    """CPython keeps the rest of a group on the stack of `except*`, and with it the traceback and frame of an original:
-    what its loops hold goes only with the next collection, when a restore was in the same process."""
-    events = without_lines(events)
-    return [each for each in events if each[:2] != ("log", "'source closed'")] if "except*" in text else events
+def comparable(events: Events, text: str) -> Events:
+    """CPython keeps the rest of a group on the stack of `except*`, and with it a traceback and its frames: what those
+    hold goes only with the next collection."""
+    if "except*" not in text:
+        return events
+    return [each for each in events if not (each[0] == "log" and each[1].strip("'") in CLOSINGS)]
+
+
+CLOSINGS = ("source closed", "base steps", "asteps closed")
 
 
 QUIET = pytest.mark.filterwarnings(
@@ -93,7 +120,7 @@ class Choices:
 def test_random_program_behaves_as_natively(kind, choices, chance):
     text = Program(Choices(choices), kind).text()
     note(text)
-    check(text, f"<random {kind} {choices.hex()}>", random.Random(chance))
+    check(text, f"<random {kind} {choices.hex()}>", kind, random.Random(chance))
 
 
 def depth_of(seed: int) -> int:
@@ -122,7 +149,7 @@ def run_seeds(kind: str, first: int, count: int) -> None:
         chance = random.Random(seed)
         text = Program(chance.randrange, kind).text(depth_of(seed))
         try:
-            check(text, f"<random {kind} {seed}>", chance)
+            check(text, f"<random {kind} {seed}>", kind, chance)
         except BaseException as error:
             error.add_note(f"RAY_DURABLE_RANDOM_SEED={seed}, {kind}\n{text}")
             raise

@@ -37,6 +37,8 @@ class Suspend(ast.Expr):
         self.number = 0
         self.temporaries: tuple[str, ...] = ()
         self.operands: tuple[str, ...] = ()
+        self.is_call = False  # of a plain function, whose twin it delegates to
+        self.watched = False  # whether a StopIteration of that function can be seen here (`stopping`)
 
 
 def located(new: Node, old: ast.AST) -> Node:

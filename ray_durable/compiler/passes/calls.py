@@ -137,7 +137,9 @@ class Calls(Conditions):
 
     def through(self, node: ast.Call, twin: str, given: Arguments, result: str) -> ast.stmt:
         kind: PointKind = "await" if self.context.is_async else "from"
-        return located(Suspend(kind, located(ast.Call(load(twin), *given), node), result), node)
+        found = located(Suspend(kind, located(ast.Call(load(twin), *given), node), result), node)
+        found.is_call = True
+        return found
 
     def once(self, arguments: list[ast.expr], keywords: list[ast.keyword]) -> Arguments:
         """Arguments that may stand in the tree twice: what compiles to a function of its own is kept in a local, and

@@ -28,7 +28,7 @@ class Conditions(Operands):
             case ast.Compare() if len(node.ops) > 1:
                 return self.chain(node, asks_truth=True)
             case ast.IfExp():
-                return self.choice(node, self.test)
+                return self.choice(node, lambda branch: asked_once(self.test(branch)))
         return self.value(node)
 
     def test_all(self, node: ast.BoolOp, operands: list[ast.expr]) -> ast.expr:
@@ -40,7 +40,7 @@ class Conditions(Operands):
             return located(ast.BoolOp(node.op, [first, *operands[1:]]), node)
         result = self.new()
         is_and = isinstance(node.op, ast.And)
-        more = self.inside(lambda: self.emit(assign(result, self.test_all(node, operands[1:]))))
+        more = self.inside(lambda: self.emit(assign(result, asked_once(self.test_all(node, operands[1:])))))
         self.emit(
             if_(first, more, [located(assign(result, constant(False)), node)])
             if is_and
@@ -105,3 +105,11 @@ class Conditions(Operands):
 
         link(self.keep(node.left), 0)
         return located(load(result), node)
+
+
+def asked_once(test: ast.expr) -> ast.expr:
+    """A test whose result is kept before it decides: CPython asks each operand once only where it jumps at once."""
+    # x and y   =>   True if x and y else False
+    if isinstance(test, ast.BoolOp | ast.IfExp | ast.UnaryOp) or (isinstance(test, ast.Compare) and len(test.ops) > 1):
+        return located(ast.IfExp(test, constant(True), constant(False)), test)
+    return test

@@ -23,6 +23,7 @@ Before a `continue` in a `try` or `with`, which would meet the exception: if _du
 from __future__ import annotations
 
 import ast
+import copy
 
 from ray_durable.compiler import backedges
 from ray_durable.compiler.passes.branches import has_genexp
@@ -42,6 +43,7 @@ from ray_durable.compiler.passes.build import (
     while_true,
 )
 from ray_durable.compiler.passes.loops import named
+from ray_durable.compiler.passes.scopes import COMPREHENSIONS
 from ray_durable.compiler.passes.yieldpoints import Context, suspends
 
 
@@ -75,8 +77,17 @@ def edges(statement: ast.stmt, context: Context) -> list[ast.stmt] | None:
 
 
 def head(node: ast.For | ast.While) -> backedges.Head:
-    header = node.iter if isinstance(node, ast.For) else node.test
-    return backedges.Head(isinstance(node, ast.For), place(node), place(header))
+    if isinstance(node, ast.For):
+        return backedges.Head(True, place(node), place(at_iterable(node, node.iter)))
+    return backedges.Head(False, place(node), place(node.test))
+
+
+def at_iterable(node: ast.For, new: ast.expr) -> ast.expr:
+    """`new` at the place of a loop's iterable; at its first character if that is a comprehension, a loop itself."""
+    new = located(copy.copy(new), node.iter)
+    if isinstance(node.iter, COMPREHENSIONS):
+        new.end_lineno, new.end_col_offset = node.iter.lineno, node.iter.col_offset + 1
+    return new
 
 
 def place(node: ast.stmt | ast.expr) -> tuple[int, int, int, int]:
@@ -87,9 +98,10 @@ Parts = tuple[list[ast.stmt], ast.stmt, list[ast.stmt]]  # what comes before, th
 
 
 def for_(node: ast.For, over: list[ast.stmt], context: Context) -> Parts:
+    iterable = at_iterable(node, node.iter)
     first, loop, *after = named(node, context)
     assert isinstance(loop, ast.For)
-    loop.iter, loop.orelse = located(load(loop.iter.id), node.iter), over  # type: ignore[attr-defined]
+    loop.iter, loop.orelse = located(load(loop.iter.id), iterable), over  # type: ignore[attr-defined]
     return [first], loop, after
 
 

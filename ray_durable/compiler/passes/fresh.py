@@ -20,6 +20,7 @@ from ray_durable.compiler.passes.build import (
     own_points,
 )
 from ray_durable.compiler.passes.edges import flag
+from ray_durable.compiler.passes.stopping import watched
 from ray_durable.compiler.passes.yieldpoints import Context
 
 Range = tuple[int, int] | None
@@ -200,4 +201,5 @@ def suspension(statement: Suspend, operand: ast.expr | None) -> ast.stmt:
             assert operand is not None
             value = ast.Await(operand)
     located(value, statement)
-    return located(ast.Expr(value) if statement.target is None else assign(statement.target, value), statement)
+    found = located(ast.Expr(value) if statement.target is None else assign(statement.target, value), statement)
+    return watched(found) if statement.watched else found

@@ -66,6 +66,11 @@ class Names:
     def delegate(self) -> str:
         return self.prefix + "delegate"
 
+    @property
+    def first(self) -> str:
+        """The first parameter's value, for `super()`, where the parameter itself lives in a cell."""
+        return self.prefix + "v0"
+
     def site(self) -> str:
         """A name for what a call site remembers; no frame carries it."""
         self.sites.append(f"{self.prefix}site{len(self.sites) + 1}")
@@ -88,4 +93,4 @@ class Names:
 
 def is_ours(name: str, prefix: str) -> bool:
     """Whether a variable is one of the compiler's, in a function whose names have this prefix."""
-    return name.startswith(prefix) and RESERVED.match(name[len(prefix) :]) is not None
+    return " " in name or (name.startswith(prefix) and RESERVED.match(name[len(prefix) :]) is not None)

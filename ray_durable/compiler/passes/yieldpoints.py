@@ -29,6 +29,7 @@ class Context:
     scope: Scope
     may_suspend: Callable[[ast.Call], bool]
     back_edges: bool = False
+    is_twin: bool = False  # whether the function is plain, and this its twin
     points: list[YieldPoint] = field(default_factory=list)
     loops: list[Head] = field(default_factory=list)  # those that can be left at their back-edges
 

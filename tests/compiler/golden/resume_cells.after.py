@@ -1,4 +1,4 @@
-def resume_cells(_count, add, _to, _delegate, _cells):
+def resume_cells(_v0, add, _to, _delegate, _cells):
 
     # unpickled: the frame comes as a list, filled after this object was made
     if _to.__class__ is list:

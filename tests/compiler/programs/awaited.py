@@ -3,7 +3,7 @@
 import contextlib
 import sys
 
-from tests.compiler.random_programs import Boom, Box, Manager, Ticker, asource, managed
+from tests.compiler.random_parts import Boom, Box, Manager, Ticker, asource, managed
 from tests.compiler.roundtrip import Step
 
 

@@ -375,3 +375,30 @@ def locals_are_the_users(log):
         yield sorted(locals())
     log(sorted(vars()), sorted(dir()), (yield "x"))
     return sorted(locals().items(), key=str)[0]
+
+
+class Asked:
+    def __init__(self, log, n):
+        self.log, self.n = log, n
+
+    def __bool__(self):
+        self.log("asked", self.n)
+        return bool(self.n % 2)
+
+    def __lt__(self, other):
+        return Asked(self.log, self.n + 1)
+
+
+def operands_of_a_test_are_asked_once(log):
+    for n in range(8):
+        a, b, c = Asked(log, n & 1), Asked(log, 2 + (n >> 1 & 1)), Asked(log, 4 + (n >> 2))
+        if (yield "and") != 99 and (yield "and") != 99 and a and b and c:
+            log("all")
+        if (yield "or") == 99 or (yield "or") == 99 or a or b or c:
+            log("any")
+        if (yield "less") != 99 and (yield "less") != 99 and a < b < c:
+            log("less")
+        if ((yield "if") != 99 and (a and b if (yield "which") != 99 else c)) and (yield "more") != 99:
+            log("chosen")
+        while (yield "while") != 99 and (yield "while") != 99 and not (a and b) and c:
+            break

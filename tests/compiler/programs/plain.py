@@ -1,6 +1,8 @@
 """Plain functions: calls that suspend in a twin, and are ordinary calls otherwise."""
 
+import contextlib
 import functools
+import sys
 
 from ray_durable.compiler import durable
 from tests.compiler.roundtrip import pause
@@ -185,3 +187,48 @@ def lambdas_that_suspend(log):
     log([f(4) for f in [lambda n: pause(n) or n, double]])
     nested = lambda: (lambda: pause(scale))()  # noqa: E731
     return nested()
+
+
+def stop_iteration_of_plain_functions(log):
+    numbers = iter([1])
+
+    def taken():
+        return next(numbers) + (pause("taken") or 0)
+
+    def deeper():
+        return taken()
+
+    try:
+        while True:
+            log(taken())
+    except StopIteration as e:
+        log(repr(e), pause("ended"), repr(e.__context__))
+    try:
+        try:
+            raise KeyError("k")
+        except KeyError:
+            try:
+                log(deeper())
+            finally:
+                log(repr(sys.exception()), pause("finally"))
+    except StopIteration as e:
+        log(repr(e), repr(e.__context__), repr(e.__cause__))
+
+    def generator():
+        yield next(numbers)
+
+    try:
+        list(generator())
+    except RuntimeError as e:
+        log(repr(e), repr(e.__cause__))
+    with contextlib.suppress(StopIteration):
+        deeper()
+        log("never")
+    return (lambda: next(numbers))()
+
+
+def parameter_in_a_cell(log):
+    _log = 1
+    show = lambda: log("cell")
+    log(pause(_log), show(), sorted(locals()), sorted(vars()), "_at" in dir())
+    return _log
