@@ -96,14 +96,17 @@ def place(frame: Any, offset: int) -> int:
 
 def places(code: types.CodeType, fresh: types.CodeType) -> list[int]:
     """For each instruction of `code`, the offset of one in `fresh` that is there for the same text, if possible with
-    the same operation; of the compiler's own, the offset of the one before."""
+    the same operation, or else in the same line; of the compiler's own, the offset of the one before."""
     exactly: dict[Any, int] = {}
+    lines: dict[int | None, int] = {}
     for index, (position, operation) in enumerate(instructions(fresh)):
         exactly.setdefault((position, operation), index * 2)
         exactly.setdefault(position, index * 2)
+        if position[0] is not None:
+            lines.setdefault(position[0], index * 2)
     found: list[int] = []
     for position, operation in instructions(code):
-        offset = exactly.get((position, operation), exactly.get(position))
+        offset = exactly.get((position, operation), exactly.get(position, lines.get(position[0])))
         found.append(offset if offset is not None else found[-1] if found else 0)
     return found
 

@@ -199,7 +199,7 @@ def test_all_bodies_of_a_function_show_its_own_code(tmp_path):
         for code in steps if False else (next(steps), next(steps)):
             assert code is counting.__code__ is steps.gi_frame.f_code
         assert {"range", "len", "undefined_name"} <= {*counting.__code__.co_names}
-        lines = {line - counting.__code__.co_firstlineno for _, line in dis.findlinestarts(counting.__code__)}
+        lines = {line - counting.__code__.co_firstlineno for _, line in dis.findlinestarts(counting.__code__) if line}
         assert {2, 3, 4} <= lines, lines
         try:
             next(steps)
@@ -212,6 +212,31 @@ def test_all_bodies_of_a_function_show_its_own_code(tmp_path):
             assert dis.opname[operation] in ("PRECALL", "CALL"), dis.opname[operation]
         else:
             raise AssertionError
+        """,
+    )
+
+
+def test_where_a_frame_is_in_the_code_that_shows_is_in_the_line_that_it_is_at(tmp_path):
+    run(
+        tmp_path,
+        """
+        @renewing
+        def counting(n):
+            for i in range(n):
+                yield i
+
+        seen = []
+
+        def tracer(frame, event, arg):
+            if frame.f_code is counting.__code__ and event == "line":
+                lines = [line for start, end, line in frame.f_code.co_lines() if start <= frame.f_lasti < end]
+                seen.append((lines, frame.f_lineno))
+            return tracer
+
+        sys.settrace(tracer)
+        assert list(counting(3)) == [0, 1, 2]
+        sys.settrace(None)
+        assert len(seen) == 7 and all(lines == [line] for lines, line in seen), seen
         """,
     )
 
