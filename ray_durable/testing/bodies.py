@@ -44,7 +44,9 @@ def show(own: types.CodeType, fresh: types.CodeType, resume: types.CodeType) -> 
 
 def replace(kind: type, name: str, getter: Getter) -> None:
     """Compute a read-only attribute of one of CPython's types by `getter`."""
-    put(kind, name, property(getter, doc=vars(kind)[name].__doc__))
+    natively = vars(kind)[name]
+    looks = {"__class__": property(lambda self: type(natively))}  # to `inspect`, too
+    put(kind, name, type("attribute", (property,), looks)(getter, doc=natively.__doc__))
 
 
 def put(kind: type, name: str, value: Any) -> None:

@@ -3,7 +3,7 @@ and not the runner.
 
 Hidden are their frames on the stack (`f_back`, `sys._getframe`), their events (`sys.settrace`, `sys.setprofile`,
 `sys.monitoring`), and what is theirs about an object that they stand for: its frame and what it delegates to are those
-of the durable object behind it.
+of the durable object behind it. `bodies` and `variables` hide what the durable object itself has besides.
 
 This changes attributes of CPython's own types, for the whole process; only a run of somebody's tests does it.
 """
@@ -19,6 +19,7 @@ from typing import Any
 
 from ray_durable.testing.bodies import hide_bodies, replace, shown
 from ray_durable.testing.driving import CODES, FRAMES, GET_FRAME, MONITORS, driven_in, runs_driver
+from ray_durable.testing.variables import hide_variables
 
 KINDS: tuple[tuple[type, str], ...] = (
     (types.GeneratorType, "gi"), (types.CoroutineType, "cr"), (types.AsyncGeneratorType, "ag"),
@@ -35,6 +36,7 @@ def hide() -> None:
         replace(kind, DELEGATES[prefix], frame_getter(delegates))
     replace(types.FrameType, "f_back", past_drivers)
     hide_bodies()
+    hide_variables(GET_FRAME)
     hide_from_stack()
     hide_from_tracers()
     if sys.version_info >= (3, 12):

@@ -1,4 +1,5 @@
-"""What a program sees of itself in a conformance run are durable functions: no driver, and nothing of the runner.
+"""What a program sees of itself in a conformance run are durable functions: no driver, nothing of the runner, and one
+code object for each.
 
 Each program runs in an interpreter of its own, as drivers are hidden in all of one."""
 
@@ -196,7 +197,7 @@ def test_all_bodies_of_a_function_show_its_own_code(tmp_path):
 
         steps = counting(2)
         assert steps.gi_code is counting.__code__ is steps.gi_frame.f_code
-        for code in steps if False else (next(steps), next(steps)):
+        for code in (next(steps), next(steps)):
             assert code is counting.__code__ is steps.gi_frame.f_code
         assert {"range", "len", "undefined_name"} <= {*counting.__code__.co_names}
         lines = {line - counting.__code__.co_firstlineno for _, line in dis.findlinestarts(counting.__code__) if line}
@@ -288,5 +289,58 @@ def test_a_debugger_jumps_in_a_function_that_it_knows_by_its_code(tmp_path):
         sys.settrace(tracer)
         asyncio.run(stepping(seen))
         assert seen == [1, 3], seen
+        """,
+    )
+
+
+def test_frames_show_the_users_variables(tmp_path):
+    run(
+        tmp_path,
+        """
+        @renewing
+        def counting(n):
+            for i in range(n):
+                for j in [i]:
+                    yield sys._getframe().f_locals
+            unset = shared = 1
+            del unset
+            yield [shared for _ in range(2)], lambda: shared
+
+        steps = counting(2)
+        assert inspect.isgetsetdescriptor(types.FrameType.f_locals)
+        assert inspect.getgeneratorlocals(steps) == {"n": 2}
+        for i in range(2):
+            assert {*next(steps)} == {"n", "i", "j"}
+            assert steps.gi_frame.f_locals == {"n": 2, "i": i, "j": i}
+        next(steps)
+        assert steps.gi_frame.f_locals == {"n": 2, "i": 1, "j": 1, "shared": 1}
+        steps.close()
+        """,
+    )
+
+
+def test_a_debugger_sets_variables(tmp_path):
+    run(
+        tmp_path,
+        """
+        @renewing
+        def counting(n):
+            yield 0
+            yield n
+            yield n
+
+        def tracer(frame, event, arg):
+            if frame.f_code is counting.__code__ and event == "line":
+                here = frame.f_locals
+                assert here["n"] == frame.f_lineno - counting.__code__.co_firstlineno - 2 + 5, (here, frame.f_lineno)
+                here["n"] += 1
+                exec("unused = n", {}, here)
+                assert here["unused"] == here["n"]
+            return tracer
+
+        sys.settrace(tracer)
+        found = list(counting(5))
+        sys.settrace(None)
+        assert found == [0, 7, 8], found
         """,
     )
