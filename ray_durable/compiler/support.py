@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import sys
 from collections.abc import Callable, Generator
 from functools import partial
@@ -307,6 +308,7 @@ HELPERS: dict[str, Callable[..., Any] | Any] = {
     "back_edge": back_edge,
     "back_edge_async": back_edge_async,
     "catches": catches,
+    "closure": operator.attrgetter("__closure__"),  # so that no name of ours is among those of the function
     "delegate": delegate,
     "exception": sys.exception,
     "forward": forward,

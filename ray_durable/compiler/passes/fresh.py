@@ -13,6 +13,7 @@ from ray_durable.compiler.passes.build import (
     NOWHERE,
     Suspend,
     assign,
+    call,
     child_blocks,
     constant,
     load,
@@ -36,14 +37,14 @@ def fresh_body(body: list[ast.stmt], context: Context) -> list[ast.stmt]:
 
 
 def remember_cells(context: Context) -> list[ast.stmt]:
-    # _cells = (lambda: (n, m)).__closure__      110-190 ns, only in functions with shared cells; locals show values,
-    #                                            and a resumed frame needs the cells themselves
+    # _cells = closure(lambda: (n, m))    110-190 ns, only in functions with shared cells; locals show values, and a
+    #                                     resumed frame needs the cells themselves
     names = cell_names(context)
     if not names:
         return []
     variables = ast.Tuple([load(name) for name in names], ast.Load())
     nothing = ast.arguments([], [], None, [], [], None, [])
-    return [assign(context.names.cells, ast.Attribute(ast.Lambda(nothing, variables), "__closure__", ast.Load()))]
+    return [assign(context.names.cells, call("closure", ast.Lambda(nothing, variables)))]
 
 
 def cell_names(context: Context) -> tuple[str, ...]:

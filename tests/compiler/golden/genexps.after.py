@@ -1,8 +1,8 @@
 def genexps(rows, k):
-    _cells = (lambda: (k,)).__closure__
+    _cells = closure(lambda: (k,))
 
     def _fn1(iterable):
-        _cells = (lambda: (k,)).__closure__
+        _cells = closure(lambda: (k,))
         try:
             _it1 = loop_iter(iterable)
             _at = 1
