@@ -19,6 +19,7 @@ import io
 import os
 import sys
 import types
+import typing
 import weakref
 from typing import Any
 
@@ -179,6 +180,7 @@ def reduce_function(function: types.FunctionType) -> Any:
         function.__kwdefaults__,
         function.__annotations__ or None,
         attributes or None,
+        *filter(None, [getattr(function, "__type_params__", ())]),
     )
     arguments = (source, namespace, function.__closure__ or (), durable)
     return make_function, arguments, state, None, None, fill_function
@@ -208,7 +210,7 @@ def compile_again(made: types.FunctionType, source: Source) -> types.FunctionTyp
 
 
 def fill_function(function: types.FunctionType, state: tuple[Any, ...]) -> None:
-    used, submodules, defaults, keyword_defaults, annotations, attributes = state
+    used, submodules, defaults, keyword_defaults, annotations, attributes, *later = state
     for name in submodules:
         importlib.import_module(name)
     for name, value in used.items():
@@ -218,6 +220,8 @@ def fill_function(function: types.FunctionType, state: tuple[Any, ...]) -> None:
         each.__defaults__ = defaults
         each.__kwdefaults__ = keyword_defaults
         each.__annotations__ = annotations or {}
+        if later and sys.version_info >= (3, 12):
+            each.__type_params__ = later[0]
         each.__dict__.update(attributes or {})
 
 
@@ -236,7 +240,28 @@ def class_parts() -> dict[type, Any]:
 
     parts = {kind: reduce for kind, reduce in cloudpickle.CloudPickler.dispatch_table.items() if kind is not memoryview}
     parts[functools.cached_property] = reduce_cached_property
+    parts |= dict.fromkeys((typing.TypeVar, typing.ParamSpec, typing.TypeVarTuple), reduce_type_parameter)
     return parts
+
+
+def reduce_type_parameter(found: Any) -> Any:
+    """By name, or, of a definition inside a function, by value."""
+    if isinstance(found, typing.TypeVar) and not getattr(found, "__infer_variance__", False):  # a class may share it
+        import cloudpickle
+
+        return cloudpickle.CloudPickler.dispatch_table[type(found)](found)
+    name = found.__name__
+    if found.__module__ != MAIN and getattr(sys.modules.get(found.__module__), name, None) is found:
+        return name
+    names = ("bound", "covariant", "contravariant", "infer_variance")
+    given = {each: value for each in names if (value := getattr(found, f"__{each}__", None))}
+    if sys.version_info >= (3, 13) and found.has_default():
+        given["default"] = found.__default__
+    return new_type_parameter, (type(found), name, getattr(found, "__constraints__", ()), given)
+
+
+def new_type_parameter(kind: Any, name: str, constraints: tuple[Any, ...], given: dict[str, Any]) -> Any:
+    return kind(name, *constraints, **given)
 
 
 def reduce_cached_property(found: functools.cached_property[Any]) -> Any:

@@ -4,6 +4,7 @@ import asyncio
 import functools
 import inspect
 import linecache
+import pickle
 import subprocess
 import sys
 import textwrap
@@ -11,7 +12,7 @@ import types
 
 import pytest
 
-from ray_durable.compiler import awaits, capture, compiled_of, discard, durable, restore, suspends, twin_of
+from ray_durable.compiler import awaits, capture, compiled_of, discard, durable, references, restore, suspends, twin_of
 from ray_durable.compiler.passes.unsupported import refuse_unknown
 from ray_durable.errors import CompileError, UnsupportedSyntaxError
 from tests.compiler.roundtrip import Step, pause
@@ -157,6 +158,36 @@ def test_generic_functions_and_type_aliases():
     assert str(seen[1]) == "list[T]"
     assert type(seen[2]).__name__ == "Box"
     assert stop.value.value == (fn.__type_params__[0], 5)
+
+
+PARAMETERS = """
+def generic[T: (int, str), *Ts, **P](x: T):
+    def inner[V: T](v: V) -> V:
+        yield V.__bound__ is T, inner.__annotations__["return"] is V is inner.__type_params__[0]
+
+    class Box[W]:
+        def get[X](self):
+            yield W is Box.__type_params__[0], X is Box.get.__type_params__[0]
+
+    yield x
+    yield from inner(x)
+    yield from Box().get()
+    yield str((T, Ts, P)), T.__constraints__
+"""
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="type parameters came with Python 3.12")
+def test_type_parameters_are_pickled_with_what_they_belong_to():
+    linecache.cache["<parameters>"] = (len(PARAMETERS), None, PARAMETERS.splitlines(keepends=True), "<parameters>")
+    namespace = {"__name__": "parameters"}
+    exec(compile(PARAMETERS, "<parameters>", "exec"), namespace)
+    made = durable(namespace["generic"])(1)
+    seen = []
+    with pytest.raises(StopIteration):
+        while True:
+            seen.append(next(made))
+            made = pickle.loads(references.dumps(made))
+    assert seen == [1, (True, True), (True, True), ("(T, Ts, P)", (int, str))]
 
 
 FUTURE = """
