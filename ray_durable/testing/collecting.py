@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from ray_durable.testing.reporting import REASONS, begun, counts, ended, first_line, write
 from ray_durable.testing.suites import INSTALLED
 
@@ -34,6 +36,11 @@ class Collector:
     def pytest_collection_finish(self, session: Any) -> None:
         if self.names_only:
             self.outcomes |= dict.fromkeys((item.nodeid for item in session.items), "named")
+
+    @pytest.hookimpl(tryfirst=True, optionalhook=True)
+    def pytest_timeout_set_timer(self) -> bool:
+        """pytest-timeout starts no timer, also not for a test with a mark of its own."""
+        return True
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         begun(nodeid)
@@ -68,8 +75,6 @@ def reason(report: Any) -> str:
 
 def by_pytest(plan: dict[str, Any]) -> dict[str, str]:
     """Run the tests at a path, or `only` those with these ids."""
-    import pytest
-
     without_deadlines()
     collector = Collector(plan["collect"])
     arguments = options(plan["tests"], plan["select"], plan["only"])

@@ -201,3 +201,20 @@ def is_gone(process: int) -> bool:
             return True
         time.sleep(0.05)
     return False
+
+
+LIMITED = """
+import time, pytest
+
+@pytest.mark.timeout(0.1)
+def test_that_takes_longer():
+    time.sleep(0.3)
+"""
+
+
+def test_a_test_with_a_time_limit_of_its_own_takes_as_long_as_it_takes(tmp_path):
+    tests = str(tmp_path / "tests")
+    Path(tests).mkdir()
+    (Path(tests) / "test_limited.py").write_text(LIMITED)
+    found = runs.run(Target("it", tests, "pytest", ("it",), tests), durable=False, timeout_s=60)
+    assert found.outcomes == {"tests/test_limited.py::test_that_takes_longer": "passed"}
