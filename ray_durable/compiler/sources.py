@@ -8,12 +8,14 @@ or has been edited since.
 from __future__ import annotations
 
 import ast
+import linecache
 import types
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
+from ray_durable.compiler import consoles
 from ray_durable.compiler.parsing import parse, parse_expression
 from ray_durable.compiler.passes import source as texts
 from ray_durable.compiler.unit import Source
@@ -44,9 +46,31 @@ def source_of(function: types.FunctionType) -> Source:
         for node, class_name in definitions(root):
             if is_definition_of(node, code) and (inner := part(root, node, class_name, function)) is not None:
                 return inner
+    lines = linecache.getlines(code.co_filename, function.__globals__)
+    if not lines:
+        for typed in consoles.texts(function):
+            candidate = source_within(function, typed)
+            if candidate is not None and is_same(code_of(candidate), code):
+                return candidate
     if code.co_name == "<lambda>":
-        return lambda_source(function)
-    return texts.source_of(function)
+        candidate = lambda_source(function, lines)
+        if candidate is None:
+            raise lambda_without_source(code)
+        return candidate
+    read = texts.source_of(function)
+    if consoles.is_newer(code.co_filename) and not is_same(code_of(read), code):
+        raise texts.moved(function)
+    return read
+
+
+def source_within(function: types.FunctionType, lines: list[str]) -> Source | None:
+    """The source of a function in a text that may be what it was made from."""
+    if function.__code__.co_name == "<lambda>":
+        return lambda_source(function, lines)
+    try:
+        return texts.source_in(function, lines)
+    except CompileError:
+        return None
 
 
 def definitions(root: Source) -> Iterator[tuple[Definition, str | None]]:
@@ -129,27 +153,45 @@ def is_alike(made: types.CodeType, code: types.CodeType) -> bool:
     return shape(made) == shape(code)
 
 
-def lambda_source(function: types.FunctionType) -> Source:
-    """The source of a lambda: of those on its line, the one that compiles to what it runs."""
-    import linecache
+def is_same(made: types.CodeType, code: types.CodeType) -> bool:
+    """Whether two code objects are the same but for their place."""
 
+    def inner(code: types.CodeType) -> list[types.CodeType]:
+        return [constant for constant in code.co_consts if isinstance(constant, types.CodeType)]
+
+    if made.co_code != code.co_code or not is_alike(made, code) or len(inner(made)) != len(inner(code)):
+        return False
+    return all(map(is_same, inner(made), inner(code)))
+
+
+def lambda_source(function: types.FunctionType, lines: list[str]) -> Source | None:
+    """The source of a lambda: of those on its line, the one that compiles to what it runs."""
     code = function.__code__
-    lines = linecache.getlines(code.co_filename, function.__globals__)
     try:
         tree = parse("".join(lines))
     except SyntaxError:
-        tree = ast.Module([], [])
-    for node in ast.walk(tree):
+        return None
+    stack: list[tuple[ast.AST, str | None]] = [(tree, None)]
+    while stack:
+        node, class_name = stack.pop()
         if isinstance(node, ast.Lambda) and is_definition_of(node, code):
             text = segment(lines, node, 1)
-            free = code.co_freevars
             found = Source(
-                text, function.__module__ or "", function.__qualname__, code.co_filename, node.lineno, None, free
-            )
+                text, function.__module__ or "", function.__qualname__, code.co_filename, node.lineno, class_name,
+                code.co_freevars,
+            )  # fmt: skip
             if code_of(found).co_code == code.co_code and is_alike(code_of(found), code):
                 return found
-    raise CompileError(
-        f"the source of the lambda at {code.co_filename}:{code.co_firstlineno} cannot be found.",
+        elif isinstance(node, ast.ClassDef):
+            class_name = node.name
+        stack.extend((child, class_name) for child in reversed(list(ast.iter_child_nodes(node))))
+    return None
+
+
+def lambda_without_source(code: types.CodeType) -> CompileError:
+    return CompileError(
+        f"the source of the lambda at {code.co_filename}:{code.co_firstlineno} cannot be found. "
+        "Define it with `def`, in a file, a notebook, or through a loader with get_source().",
         code.co_filename,
         code.co_firstlineno,
     )

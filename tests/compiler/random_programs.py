@@ -142,7 +142,7 @@ class Program(Statements):
         """Call a function that was just defined, and let it be called later."""
         if kind in ("coroutine", "async_generator") and "await" not in self.function.allowed:
             return
-        self.put(place.indent, self.called(name, kind, f"{self.n(1)} % 3"))
+        self.put(place.indent, self.called(name, kind, f"{self.within(lambda: self.n(1), walrus=False)} % 3"))
         if "self" not in name and self.pick(2):
             self.function.made.append((name, kind))
         if self.pick(3) == 0 and self.budget > 0:

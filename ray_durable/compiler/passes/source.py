@@ -45,14 +45,15 @@ def source_of(function: FunctionType) -> Source:
             code.co_filename,
             code.co_firstlineno,
         )
+    return source_in(function, lines)
+
+
+def source_in(function: FunctionType, lines: list[str]) -> Source:
+    """The same, where the text of the file is at hand."""
+    code = function.__code__
     place = definitions(code.co_filename, lines).get((code.co_name, code.co_firstlineno))
     if place is None:
-        raise CompileError(
-            f"the source of {function.__qualname__}() is not at {code.co_filename}:{code.co_firstlineno}: the file has "
-            "changed since it was loaded, or the function was made without a `def`. Reload it.",
-            code.co_filename,
-            code.co_firstlineno,
-        )
+        raise moved(function)
     return Source(
         text="".join(lines[place.first - 1 : place.last]),
         module=function.__module__ or "",
@@ -62,6 +63,17 @@ def source_of(function: FunctionType) -> Source:
         class_name=place.class_name,
         free=code.co_freevars,
         flags=code.co_flags & FUTURE_FLAGS,
+    )
+
+
+def moved(function: FunctionType) -> CompileError:
+    """The error where the text at hand is not that of the function."""
+    code = function.__code__
+    return CompileError(
+        f"the source of {function.__qualname__}() is not at {code.co_filename}:{code.co_firstlineno}: the file has "
+        "changed since it was loaded, or the function was made without a `def`. Reload it.",
+        code.co_filename,
+        code.co_firstlineno,
     )
 
 
