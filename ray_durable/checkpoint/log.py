@@ -319,7 +319,7 @@ class Log:
 
     def encoded(self, commit: Commit) -> bytes | None:
         """The segment; None if it cannot be made, which ends the log."""
-        now_ms = int(self.clock.now() * 1000)
+        now_ms = max(0, int(self.clock.now() * 1000))  # a clock may be far off
         try:
             return encode(self.writer, commit.number, self.nonce, commit.rows, keys=self.keys, time_ms=now_ms)
         except Exception as error:

@@ -15,15 +15,18 @@ from dataclasses import dataclass, field
 
 from ray_durable.checkpoint.archive import ARCHIVE, read_archive
 from ray_durable.checkpoint.chunks import Chunks
+from ray_durable.checkpoint.fencing import IN_FLIGHT_MAX
 from ray_durable.checkpoint.footer import Form, read_footer, unwrap
 from ray_durable.checkpoint.keys import NO_KEYS, Keys
 from ray_durable.checkpoint.names import (
     CODE,
     LogObject,
+    chunk_name,
     is_ours,
     log_prefix,
     parse_log_object,
     part_name,
+    segment_name,
     writers,
 )
 from ray_durable.checkpoint.reading import Reading, read_log
@@ -31,13 +34,15 @@ from ray_durable.checkpoint.record import Kind
 from ray_durable.checkpoint.recovery import Recovered, Recovery, fold_reading
 from ray_durable.checkpoint.references import MARK, Reference, find_references
 from ray_durable.checkpoint.relocation import Relocations
-from ray_durable.checkpoint.retirement import MayGo, held_logs, may_retire, retire
+from ray_durable.checkpoint.retirement import MayGo, beyond, held_logs, may_retire, parsed, retire
 from ray_durable.checkpoint.salvage import salvage
 from ray_durable.checkpoint.stores import Listed, Store
 from ray_durable.clock import SYSTEM_CLOCK, Clock
 from ray_durable.errors import DamagedError, NotFoundError
 
 ORPHAN_AGE_S = 3600.0
+GAP_SEEN, GAP_PAUSE_S = 3, 0.5
+"""How often a gap must be seen to be believed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,15 +106,15 @@ def verify(store: Store, keys: Keys = NO_KEYS) -> Verified:
     result = Verified()
     for writer in writers(store):
         result.logs += 1
-        reading = read_log(store, writer, keys=keys)
+        reading, listed = read_and_listed(store, writer, keys)
         recovery = fold_reading(reading)
         result.coroutines += len(recovery.coroutines)
-        listed = store.list(log_prefix(writer))
         result.objects += len(listed)
         result.bytes += sum(each.size for each in listed)
         result.findings += damage_of(store, recovery.damage, keys)
         result.findings += seal_of(reading)
-        result.findings += chunks_of(store, recovery, keys)
+        result.findings += gap_in(reading, listed)
+        result.findings += chunks_of(store, recovery, listed, keys)
         result.findings += unneeded(store, reading, recovery, listed)
     for each in [*store.list(ARCHIVE), *store.list(CODE)]:
         result.objects += 1
@@ -159,15 +164,39 @@ def seal_of(reading: Reading) -> Iterator[Finding]:
         yield Finding("damaged", log_prefix(reading.writer), "its contents are not those that its seal vouches for")
 
 
-def chunks_of(store: Store, recovery: Recovery, keys: Keys) -> Iterator[Finding]:
-    """Every large buffer of every unfinished coroutine is read, once, and compared with its digest."""
+def read_and_listed(store: Store, writer: str, keys: Keys) -> tuple[Reading, list[Listed]]:
+    """A log's contents and objects. A gap is believed when it stays: its owner may be at work, and a listing late."""
+    attempt = 0
+    while True:
+        reading, listed = read_log(store, writer, keys=keys), store.list(log_prefix(writer))
+        attempt += 1
+        if attempt == GAP_SEEN or not any(gap_in(reading, listed)):
+            return reading, listed
+        SYSTEM_CLOCK.sleep(GAP_PAUSE_S)
+
+
+def gap_in(reading: Reading, listed: list[Listed]) -> Iterator[Finding]:
+    """The first number that a log does not have, if there are more later ones than can be under way at once."""
+    length = reading.length
+    found = parsed(reading.writer, listed)
+    grown = any(each.number > length for each in found if each.base)
+    grown |= not reading.fenced and any(each.number == length for each in found if not each.base)
+    if not grown and (later := beyond(found, length)) > IN_FLIGHT_MAX:
+        reason = f"it is missing, or the base that covers it; {later} later segments count for nothing without it"
+        yield Finding("missing", segment_name(reading.writer, length), reason)
+
+
+def chunks_of(store: Store, recovery: Recovery, listed: list[Listed], keys: Keys) -> Iterator[Finding]:
+    """Every pack is read, and every large buffer that any record needs; each is compared with its digest, once."""
+    prefix = log_prefix(recovery.writer)
+    for each in listed:
+        if each.name.startswith(f"{prefix}chunks/") and is_ours(each.name):
+            yield from pack_of(store, each.name, recovery.writer, keys)
     chunks = Chunks(store, recovery.writer, keys=keys)
     needed: dict[bytes, tuple[Reference, dict[str, None]]] = {}
     for coroutine in recovery.coroutines.values():
-        if coroutine.latest is None or coroutine.terminal is not None or MARK not in coroutine.latest.state:
-            continue
-        for reference in find_references(coroutine.latest.state):
-            needed.setdefault(reference.digest, (reference, {}))[1][coroutine.id] = None
+        for found in references_in(coroutine, live=True):
+            needed.setdefault(found.digest, (found, {}))[1][coroutine.id] = None
     for reference, coroutines in needed.values():
         try:
             chunks.load(reference.pack())
@@ -175,6 +204,27 @@ def chunks_of(store: Store, recovery: Recovery, keys: Keys) -> Iterator[Finding]
             yield Finding("missing", error.name, "a state refers to it", -1, tuple(coroutines))
         except DamagedError as error:
             yield Finding("damaged", error.name, error.reason, error.offset, tuple(coroutines))
+
+
+def pack_of(store: Store, name: str, writer: str, keys: Keys) -> Iterator[Finding]:
+    try:
+        footer, _ = unwrap(name, store.read(name), keys)
+        if footer.form is not Form.CHUNKS or chunk_name(writer, f"{footer.number:016d}") != name:
+            yield Finding("damaged", name, "it is not the pack of this name")
+    except DamagedError as error:
+        yield Finding("damaged", name, error.reason, error.offset)
+    except NotFoundError:
+        pass  # compacted away since
+
+
+def references_in(coroutine: Recovered, live: bool = False) -> Iterator[Reference]:
+    """What any record of a coroutine refers to in chunks. `live`: those that are still wanted; of one that has ended,
+    other logs may have been deleted that its last states refer to."""
+    single = (coroutine.latest, coroutine.checkpoint, coroutine.adopted, coroutine.moved, coroutine.admitted)
+    states = () if live and coroutine.terminal is not None else (*single, *coroutine.events)
+    for record in (*states, coroutine.terminal, *coroutine.history, *coroutine.items):
+        if record is not None and MARK in record.state:
+            yield from find_references(record.state)
 
 
 def unneeded(store: Store, reading: Reading, recovery: Recovery, listed: list[Listed]) -> Iterator[Finding]:
@@ -206,14 +256,8 @@ def is_void(found: LogObject, base: tuple[int, int], reading: Reading) -> bool:
 
 def needed_packs(recovery: Recovery) -> set[int]:
     """Packs that any record of the log may need, by what its references say."""
-    needed: set[int] = set()
-    for coroutine in recovery.coroutines.values():
-        single = (coroutine.latest, coroutine.checkpoint, coroutine.adopted, coroutine.moved, coroutine.admitted)
-        for record in (*single, coroutine.terminal, *coroutine.history, *coroutine.events, *coroutine.items):
-            if record is not None and MARK in record.state:
-                for found in find_references(record.state):
-                    needed.update(pack for pack, _ in found.packs)
-    return needed
+    found = (each for coroutine in recovery.coroutines.values() for each in references_in(coroutine))
+    return {pack for each in found for pack, _ in each.packs}
 
 
 def stats(store: Store, keys: Keys = NO_KEYS) -> list[LogStats]:
@@ -322,9 +366,9 @@ def delete_orphans(store: Store, writer: str, keys: Keys, before_s: float) -> li
     """Delete what nothing refers to in a sealed log and is older than `before_s`; never where there is damage, as what
     looks like an orphan may then be all that is left."""
     reading = read_log(store, writer, keys=keys)
-    if reading.damage:
-        return []
     listed = store.list(log_prefix(writer))
+    if reading.damage or any(gap_in(reading, listed)):
+        return []
     old = {each.name for each in listed if each.modified_s < before_s}
     deleted = []
     for finding in unneeded(store, reading, fold_reading(reading), listed):

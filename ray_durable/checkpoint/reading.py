@@ -16,7 +16,7 @@ from typing import Any
 
 from blake3 import blake3
 
-from ray_durable.checkpoint.fencing import IN_FLIGHT_MAX, Seal, first_free
+from ray_durable.checkpoint.fencing import Seal, first_free
 from ray_durable.checkpoint.footer import Form, unwrap
 from ray_durable.checkpoint.keys import NO_KEYS, Keys
 from ray_durable.checkpoint.names import (
@@ -153,9 +153,6 @@ class LogReader:
         else:
             self.read_on(reading, digest, free)
         self.check_end(reading)
-        if not reading.fenced and max(numbers, default=0) > reading.length + IN_FLIGHT_MAX:
-            reason = "missing, or the base that covers it: there are later ones, which count for nothing without it"
-            reading.damage.append(DamagedError("read", segment_name(self.writer, reading.length), reason, -1))
         reading.digest = digest.digest()
         return reading
 

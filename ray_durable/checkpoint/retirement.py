@@ -10,13 +10,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from ray_durable.checkpoint.fencing import IN_FLIGHT_MAX
 from ray_durable.checkpoint.footer import Form, wrap
 from ray_durable.checkpoint.keys import NO_KEYS, Keys
-from ray_durable.checkpoint.names import base_name, is_ours, log_prefix, plan_name, segment_name
+from ray_durable.checkpoint.names import (
+    LogObject,
+    base_name,
+    is_ours,
+    log_prefix,
+    parse_log_object,
+    plan_name,
+    segment_name,
+)
 from ray_durable.checkpoint.reading import Base
 from ray_durable.checkpoint.recovery import Recovered, Recovery
 from ray_durable.checkpoint.references import find_references
-from ray_durable.checkpoint.stores import Store
+from ray_durable.checkpoint.stores import Listed, Store
 from ray_durable.errors import AlreadyExists
 
 
@@ -65,10 +74,13 @@ def held_logs(recoveries: Iterable[Recovery]) -> set[str]:
 
 def retire(store: Store, log: Recovery, nonce: bytes, keys: Keys = NO_KEYS) -> int:
     """Delete everything of a sealed log but its seal and plan; a user's own files in its folder stay. The caller has
-    asked `may_retire`. Safe to repeat, also after a crash in the middle. Returns the number of objects deleted. Raises:
-    StoreError."""
+    asked `may_retire`. Safe to repeat, also after a crash in the middle. Returns the number of objects deleted: none
+    where more lies behind the seal than can have been under way, as something before it has been lost then, and that is
+    all that is left. Raises: StoreError."""
     assert log.sealed is not None
     length = log.length
+    if beyond(parsed(log.writer, store.list(log_prefix(log.writer))), length) > IN_FLIGHT_MAX:
+        return 0
     emptied = base_name(log.writer, length, 999_999)
     body = Base(length, 999_999, emptied=True).pack()
     try:
@@ -82,3 +94,15 @@ def retire(store: Store, log: Recovery, nonce: bytes, keys: Keys = NO_KEYS) -> i
             store.delete(listed.name)
             deleted += 1
     return deleted
+
+
+def parsed(writer: str, listed: Iterable[Listed]) -> list[LogObject]:
+    """What the listing of a log has of segments and bases."""
+    prefix = log_prefix(writer)
+    found = (parse_log_object(each.name.removeprefix(prefix)) for each in listed)
+    return [each for each in found if each is not None]
+
+
+def beyond(found: Iterable[LogObject], length: int) -> int:
+    """How many segments lie behind a number."""
+    return sum(not each.base and each.number > length for each in found)

@@ -205,6 +205,50 @@ def test_sealed_logs_are_emptied_once_all_in_them_is_adopted_elsewhere():
     assert verify(store).findings == []
 
 
+@pytest.mark.parametrize("gone", ["base", 30])
+def test_what_is_missing_below_much_that_is_there_is_found(gone, monkeypatch):
+    monkeypatch.setattr("ray_durable.checkpoint.maintenance.GAP_PAUSE_S", 0)
+    store = MemoryStore()
+    log = open_log(store, "w")
+    for seq in range(60):
+        log.append("a", 1, seq, Kind.CHECKPOINT, b"%d" % seq)
+        log.flush()
+        if seq == 19 and gone == "base":
+            Janitor(log, Policy(retention_s=None)).compact()
+    log.close()
+    assert verify(store).findings == []
+    bases = [each.name for each in store.list("logs/w/") if "/base-" in each.name]
+    store.delete(segment_name("w", 30) if gone == 30 else bases[0])
+    missing = segment_name("w", 30 if gone == 30 else 0)
+    found = {(each.kind, each.name) for each in verify(store).findings if each.kind != "orphan"}
+    assert found == {("missing", missing)}
+    seal(store, "w", "me", b"plan")  # in the hole
+    left = dict(store.objects)
+    assert ("missing", missing) in {(each.kind, each.name) for each in verify(store).findings}
+    heir = open_log(store, "v")
+    heir.append("a", 2, 60, Kind.ADOPTED, b"")
+    heir.close()
+    compact(store, process_gone=lambda writer: True, orphan_age_s=-1)
+    assert left.items() <= store.objects.items(), "it may be all that is left"
+
+
+def test_damage_to_what_only_a_history_needs_is_found():
+    store = MemoryStore()
+    log = open_log(store, "w")
+    for seq in range(3):
+        state = dumps(random.Random(seq).randbytes(100_000), log.chunks)
+        log.append("a", 1, seq, Kind.CHECKPOINT, state, codec=Codec.PICKLE | Codec.KEPT)
+        log.flush()
+    log.close()
+    name = "logs/w/chunks/0000000000000002"
+    body = bytearray(store.objects[name])
+    body[7] ^= 1
+    store.objects[name] = bytes(body)
+    found = verify(store).findings
+    assert {(each.kind, each.name) for each in found} == {("damaged", name)}
+    assert ("a",) in [each.coroutines for each in found]
+
+
 def sealed_with(store, writer, *records):
     log = open_log(store, writer)
     for id, epoch, seq, kind, codec in records:

@@ -262,30 +262,6 @@ def test_under_a_damaged_base_its_parts_are_read_all_the_same(store):
     assert [(each.kind, each.name) for each in verify(store).findings] == [("damaged", base)]
 
 
-@pytest.mark.parametrize("gone", ["base", 30])
-def test_what_is_missing_below_much_that_is_there_is_reported(store, gone):
-    log = open_log(store, "w")
-    for seq in range(60):
-        log.append("a", 1, seq, C, b"%d" % seq)
-        log.flush()
-        if seq == 19 and gone == "base":
-            Janitor(log, Policy(retention_s=None)).compact()
-    log.close()
-    whole = recover(store, "w")
-    assert whole.damage == []
-    name = (
-        segment_name("w", 30)
-        if gone == 30
-        else next(each.name for each in store.list("logs/w/") if "base-" in each.name)
-    )
-    store.delete(name)
-    found = recover(store, "w")
-    assert found.length == (30 if gone == 30 else 0)
-    assert [error.name for error in found.damage] == [segment_name("w", found.length)]
-    assert "missing" in found.damage[0].reason
-    assert not verify(store).sound
-
-
 def test_a_base_under_another_name_is_refused(store):
     log = open_log(store, "w")
     janitor = Janitor(log, Policy(retention_s=None))
