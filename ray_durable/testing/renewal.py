@@ -134,14 +134,10 @@ def let_go(original: Any, frame: Frame) -> None:
     native = FRAMES[type(original)](original)
     if native is None or sys.getrefcount(native) <= 3:  # the object, `native` and the argument
         return
-    held = frame.temporaries.keys() & native.f_locals.keys()
     variables = native.f_locals
-    if sys.version_info >= (3, 13):
-        variables.update(dict.fromkeys(held))
-    else:
-        for name in held:
-            del variables[name]
-        ctypes.pythonapi.PyFrame_LocalsToFast(ctypes.py_object(native), 1)
+    variables.update(dict.fromkeys(frame.temporaries.keys() & variables.keys()))
+    if sys.version_info < (3, 13):
+        ctypes.pythonapi.PyFrame_LocalsToFast(ctypes.py_object(native), 0)
         variables.clear()
     if any(type(value) is tuple and value[:1] == ("raise",) for value in frame.temporaries.values()):
         LEFT.append((weakref.ref(original), native))  # in an `__aexit__`, the exception is on the stack of the frame
