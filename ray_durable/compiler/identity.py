@@ -94,12 +94,23 @@ class Code:
             return self.unit("native", path).awaitable()
         found = self.units.get((mode, path))
         if found is None:
+            self.check()
             root = root_unit(self.source, mode)
             self.units.update({(mode, unit.path): unit for unit in (root, *root.nested)})
             found = self.units.get((mode, path))
             if found is None:
                 raise RestoreError(f"it has no function at {'.'.join(map(str, path))} inside", self.key)
         return found
+
+    def check(self) -> None:
+        """Raise RestoreError where the compiler that made a frame of this code would have numbered it otherwise."""
+        made, here = self.key.partition("#")[2].partition("-")[0], key_of(self.source).partition("#")[2]
+        if made != here:
+            raise RestoreError(
+                "its checkpoint is of another version of ray_durable, whose compiler divided this function at other "
+                "places. The checkpoint stands: let it end under the version that it began with, or start it anew.",
+                self.key.partition("#")[0],
+            )
 
     def __reduce__(self) -> tuple[Any, ...]:
         namespace = namespace_of(self.globals)
