@@ -114,7 +114,7 @@ def verify(store: Store, keys: Keys = NO_KEYS) -> Verified:
         result.findings += damage_of(store, recovery.damage, keys)
         result.findings += seal_of(reading)
         result.findings += gap_in(reading, listed)
-        result.findings += chunks_of(store, recovery, listed, keys)
+        result.findings += chunks_of(store, reading, recovery, listed, keys)
         result.findings += unneeded(store, reading, recovery, listed)
     for each in [*store.list(ARCHIVE), *store.list(CODE)]:
         result.objects += 1
@@ -186,17 +186,28 @@ def gap_in(reading: Reading, listed: list[Listed]) -> Iterator[Finding]:
         yield Finding("missing", segment_name(reading.writer, length), reason)
 
 
-def chunks_of(store: Store, recovery: Recovery, listed: list[Listed], keys: Keys) -> Iterator[Finding]:
-    """Every pack is read, and every large buffer that any record needs; each is compared with its digest, once."""
-    prefix = log_prefix(recovery.writer)
+def chunks_of(
+    store: Store, reading: Reading, recovery: Recovery, listed: list[Listed], keys: Keys
+) -> Iterator[Finding]:
+    """Every pack is read, and every large buffer of every unfinished coroutine; each is compared with its digest, once.
+    What else refers to packs that are sound is not read again."""
+    prefix = f"{log_prefix(recovery.writer)}chunks/"
+    sound: set[int] = set()
     for each in listed:
-        if each.name.startswith(f"{prefix}chunks/") and is_ours(each.name):
-            yield from pack_of(store, each.name, recovery.writer, keys)
+        if each.name.startswith(prefix) and is_ours(each.name):
+            findings = list(pack_of(store, each.name, recovery.writer, keys))
+            yield from findings
+            if not findings:
+                sound.add(int(each.name.removeprefix(prefix)))
+    moved = Relocations.unpack(reading.base.relocated).runs
+    there = sound | {pack for pack, runs in moved.items() if sound.issuperset(run[2] for run in runs)}
     chunks = Chunks(store, recovery.writer, keys=keys)
     needed: dict[bytes, tuple[Reference, dict[str, None]]] = {}
     for coroutine in recovery.coroutines.values():
+        newest = find_references(coroutine.latest.state) if coroutine.latest and not coroutine.terminal else []
         for found in references_in(coroutine, live=True):
-            needed.setdefault(found.digest, (found, {}))[1][coroutine.id] = None
+            if found in newest or found.writer != recovery.writer or not there.issuperset(dict(found.packs)):
+                needed.setdefault(found.digest, (found, {}))[1][coroutine.id] = None
     for reference, coroutines in needed.values():
         try:
             chunks.load(reference.pack())

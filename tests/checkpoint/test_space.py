@@ -319,3 +319,29 @@ def test_a_host_goes_on_compacting_when_a_store_has_refused_what_that_writes_for
     log.flush()
     assert log.error is None
     assert recover(inner, "w").damage == []
+
+
+@pytest.mark.timeout(30)
+def test_a_host_deletes_soon_what_a_store_would_not_delete_for_a_while(opened, monkeypatch):
+    monkeypatch.setattr("ray_durable.actors.housekeeping.LOOK_EVERY_S", 0.02)
+    inner, refused = Measured(), []
+
+    def fault(operation, name):
+        if operation == "delete" and len(refused) < 5:
+            refused.append(name)
+            return "before"
+        return None
+
+    log = opened(Faulty(inner, fault))
+
+    async def live():
+        small = asyncio.create_task(keep_small(log, Settings.load({}), EventLog(logging.Logger("quiet"))))
+        for seq in range(6):
+            log.append("a", 1, seq, C, random.Random(seq).randbytes(1 << 20))
+            log.commit()
+        while len(refused) < 5 or not inner.objects.keys().isdisjoint(refused):  # nothing more is written
+            await asyncio.sleep(0.01)
+        small.cancel()
+
+    asyncio.run(live())
+    assert recover(inner, "w").coroutines["a"].latest.seq == 5
