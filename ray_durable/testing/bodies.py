@@ -2,10 +2,9 @@
 
 In a conformance run it has three: of its driver, which is the function's `__code__`, of the fresh body, and of the one
 that is restored. `hide_bodies` lets frames of all three show the first, so that who compares them, as debuggers do,
-finds the function that they look for. What that code says of lines, positions and names is what the fresh body has, and
-`f_lasti` and `tb_lasti` are places in that: where a restored body runs, the place of the same operation.
-
-What code can be made anew from, `co_code`, `co_consts` and their like, stays the driver's.
+finds the function that they look for. That code shows what the fresh body has, its bytecode included, and `f_lasti` and
+`tb_lasti` are places in that: where a restored body runs, the place of the same operation. So a function that is made
+anew of its parts runs the fresh body, without a driver.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ def show(own: types.CodeType, fresh: types.CodeType, resume: types.CodeType) -> 
     """Let frames of both bodies show a function's own code."""
     for code in (fresh, resume):
         BODIES[id(code)] = Body(code, own, fresh)
-    FRESH[id(own.co_consts)] = fresh
+    FRESH[id(CONSTANTS(own))] = fresh
 
 
 def replace(kind: type, name: str, getter: Getter) -> None:
@@ -58,10 +57,15 @@ def put(kind: type, name: str, value: Any) -> None:
 CODE: Getter = vars(types.FrameType)["f_code"].__get__  # these are as they are before `hide_bodies`
 LASTI: Getter = vars(types.FrameType)["f_lasti"].__get__
 TRACEBACK_LASTI: Getter = vars(types.TracebackType)["tb_lasti"].__get__
+CONSTANTS: Getter = vars(types.CodeType)["co_consts"].__get__
 BYTES: Getter = vars(types.CodeType)["co_code"].__get__
-NAMES: Getter = vars(types.CodeType)["co_names"].__get__
-TABLE: Getter = vars(types.CodeType)["co_linetable"].__get__
-POSITIONS, LINES = types.CodeType.co_positions, types.CodeType.co_lines
+REPLACE: Callable[..., Any] = types.CodeType.replace
+POSITIONS = types.CodeType.co_positions
+PARTS = (  # what is another one in each body
+    "co_code", "_co_code_adaptive", "co_consts", "co_names", "co_varnames", "co_nlocals", "co_stacksize", "co_cellvars",
+    "co_linetable", "co_lnotab", "co_exceptiontable",
+)  # fmt: skip
+METHODS = ("co_positions", "co_lines", "_varname_from_oparg")
 
 
 def hide_bodies() -> None:
@@ -69,11 +73,11 @@ def hide_bodies() -> None:
     replace(types.FrameType, "f_code", lambda frame: shown(CODE(frame)))
     replace(types.FrameType, "f_lasti", lambda frame: place(frame, LASTI(frame)))
     replace(types.TracebackType, "tb_lasti", lambda entry: place(entry.tb_frame, TRACEBACK_LASTI(entry)))
-    replace(types.CodeType, "co_code", bytecode)
-    replace(types.CodeType, "co_names", names)
-    replace(types.CodeType, "co_linetable", lambda code: TABLE(fresh_of(code)))
-    put(types.CodeType, "co_positions", lambda self: POSITIONS(fresh_of(self)))
-    put(types.CodeType, "co_lines", lambda self: LINES(fresh_of(self)))
+    for name in PARTS:
+        replace(types.CodeType, name, of_fresh(vars(types.CodeType)[name].__get__))
+    for name in METHODS:
+        put(types.CodeType, name, of_fresh(getattr(types.CodeType, name)))
+    put(types.CodeType, "replace", made_anew)
 
 
 def shown(code: Any) -> Any:
@@ -83,7 +87,16 @@ def shown(code: Any) -> Any:
 
 
 def fresh_of(code: Any) -> Any:
-    return FRESH.get(id(code.co_consts), code)
+    return FRESH.get(id(CONSTANTS(code)), code)
+
+
+def of_fresh(function: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda code, *arguments: function(fresh_of(code), *arguments)
+
+
+def made_anew(self: Any, /, **parts: Any) -> Any:
+    """`replace` of a code object: parts that were read of the fresh body go into that."""
+    return REPLACE(fresh_of(self) if parts.keys() & {*PARTS} else self, **parts)
 
 
 def place(frame: Any, offset: int) -> int:
@@ -115,51 +128,3 @@ def places(code: types.CodeType, fresh: types.CodeType) -> list[int]:
 
 def instructions(code: types.CodeType) -> Iterator[tuple[Any, int]]:
     return zip(POSITIONS(code), BYTES(code)[::2], strict=True)
-
-
-class Bytecode(bytes):
-    """The bytecode of a driver, as code may be made anew from it; at a single place, that of the fresh body."""
-
-    fresh: bytes
-
-    def __getitem__(self, place: Any) -> Any:
-        return super().__getitem__(place) if isinstance(place, slice) else self.fresh[place]
-
-    def __reduce__(self) -> Any:
-        return bytes, (bytes(self),)
-
-
-def bytecode(code: Any) -> bytes:
-    own: bytes = BYTES(code)
-    fresh = FRESH.get(id(code.co_consts))
-    if fresh is None:
-        return own
-    found = Bytecode(own)
-    found.fresh = BYTES(fresh)
-    return found
-
-
-class Names(tuple[str, ...]):
-    """The names in the bytecode of a driver, as code may be made anew from them; who goes through them finds those in
-    the fresh body."""
-
-    fresh: tuple[str, ...]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.fresh)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self.fresh
-
-    def __reduce__(self) -> Any:
-        return tuple, ([self[index] for index in range(len(self))],)
-
-
-def names(code: Any) -> tuple[str, ...]:
-    own: tuple[str, ...] = NAMES(code)
-    fresh = FRESH.get(id(code.co_consts))
-    if fresh is None:
-        return own
-    found = Names(own)
-    found.fresh = NAMES(fresh)
-    return found

@@ -23,7 +23,7 @@ from typing import Any
 
 from ray_durable.compiler.parsing import parse
 from ray_durable.compiler.unit import CO_ITERABLE_COROUTINE, Unit, register, unit_of
-from ray_durable.testing.bodies import CODE, show
+from ray_durable.testing.bodies import CODE, CONSTANTS, show
 
 CO_VARARGS, CO_VARKEYWORDS, CO_GENERATOR, CO_COROUTINE, CO_ASYNC_GENERATOR = 0x04, 0x08, 0x20, 0x80, 0x200
 KINDS = (CO_ASYNC_GENERATOR, CO_COROUTINE, CO_GENERATOR)
@@ -199,7 +199,7 @@ def with_drivers(code: types.CodeType, renewed: Callable[[Any], Any], let_go: Ca
     """Durable code whose inner functions that suspend are drivers."""
     constants = list(code.co_consts)
     for index, each in enumerate(constants):
-        if not isinstance(each, types.CodeType) or id(each.co_consts) in CODES:
+        if not isinstance(each, types.CodeType) or id(CONSTANTS(each)) in CODES:
             continue
         unit = unit_of(each)
         constants[index] = inner = with_drivers(each, renewed, let_go)
@@ -219,27 +219,27 @@ def with_drivers(code: types.CodeType, renewed: Callable[[Any], Any], let_go: Ca
 def registered(driver: types.CodeType, unit: Unit, fresh: types.CodeType) -> types.CodeType:
     register(driver, unit)  # to durable code a driver is durable, and needs no adoption
     show(driver, fresh, unit.resume())
-    CODES[id(driver.co_consts)] = driver
+    CODES[id(CONSTANTS(driver))] = driver
     return driver
 
 
 COUNTS: collections.Counter[str] = collections.Counter()  # of functions, and of suspensions by what became of them
 KEPT: list[tuple[types.CodeType, types.CodeType]] = []  # units are found by the ids of code objects
 PAUSE_CODE = Driven.pause.__code__
-CODES = {id(PAUSE_CODE.co_consts): PAUSE_CODE}  # by id of their constants, which copies of a code object share
+CODES = {id(CONSTANTS(PAUSE_CODE)): PAUSE_CODE}  # by id of their constants, which copies of a code object share
 
 
 def runs_driver(frame: types.FrameType) -> bool:
-    return id(CODE(frame).co_consts) in CODES
+    return id(CONSTANTS(CODE(frame))) in CODES
 
 
 def is_driver(suspended: Any) -> bool:
     kind = type(suspended)
     if kind is types.GeneratorType:
-        return id(suspended.gi_code.co_consts) in CODES
+        return id(CONSTANTS(suspended.gi_code)) in CODES
     if kind is types.CoroutineType:
-        return id(suspended.cr_code.co_consts) in CODES
-    return kind is types.AsyncGeneratorType and id(suspended.ag_code.co_consts) in CODES
+        return id(CONSTANTS(suspended.cr_code)) in CODES
+    return kind is types.AsyncGeneratorType and id(CONSTANTS(suspended.ag_code)) in CODES
 
 
 DELEGATES: dict[type, Callable[[Any], Any]] = {

@@ -17,7 +17,7 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-from ray_durable.testing.bodies import hide_bodies, replace, shown
+from ray_durable.testing.bodies import CONSTANTS, hide_bodies, replace, shown
 from ray_durable.testing.driving import CODES, FRAMES, GET_FRAME, MONITORS, driven_in, runs_driver
 from ray_durable.testing.variables import hide_variables
 
@@ -125,7 +125,7 @@ def warning_past_drivers(warn: Callable[..., None]) -> Callable[..., None]:
 def hide_from_tracers() -> None:
     """Functions that trace or profile are told neither of drivers nor of what the runner does."""
     tell = Filter.tell.__code__
-    CODES[id(tell.co_consts)] = tell  # its frame is between a function that traces and what that is told of
+    CODES[id(CONSTANTS(tell))] = tell  # its frame is between a function that traces and what that is told of
     for name in ("trace", "profile"):
         given: Callable[[], Any] = getattr(sys, f"get{name}")
         for setter in (f"set{name}", f"_set{name}allthreads"):
@@ -173,7 +173,7 @@ class Filter:
 def hide_from_monitors() -> None:
     """Callbacks of `sys.monitoring` are told neither of drivers nor of what the runner does."""
     tell = Monitor.tell.__code__
-    CODES[id(tell.co_consts)] = tell
+    CODES[id(CONSTANTS(tell))] = tell
     register: Callable[[int, int, Any], Any] = sys.monitoring.register_callback  # type: ignore[attr-defined]
 
     @functools.wraps(register)
@@ -195,7 +195,7 @@ class Monitor:
     def tell(self, code: types.CodeType, *arguments: Any) -> Any:
         """Called by CPython."""
         if isinstance(code, types.CodeType) and (
-            id(code.co_consts) in CODES or code.co_filename.startswith(PACKAGE)
+            id(CONSTANTS(code)) in CODES or code.co_filename.startswith(PACKAGE)
         ):  # an event from C may be of anything
             return None
         return self.function(shown(code), *arguments)
