@@ -11,9 +11,11 @@ LZ4, which costs 0.1 µs a record, is for them; parts stay, and are packed by zs
 
 from __future__ import annotations
 
+import sys
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 from zlib import crc32
 
@@ -27,6 +29,7 @@ from ray_durable.checkpoint.packed import Columns, pack, unpack
 from ray_durable.checkpoint.record import Codec, Kind, Record
 from ray_durable.errors import DamagedError
 
+PANDAS = "pandas"
 COMPRESS_FROM_BYTES = 16_000
 ARROW_FROM_BYTES = 4_000
 PACKED_RECORDS_MAX = 256
@@ -101,15 +104,39 @@ def serialized(batch: Any, size: int, packing: Any) -> Any:
 def encode_columns(rows: Sequence[Row]) -> list[Any]:
     ids, epochs, seqs, kinds, states, consumed, codecs, _ = zip(*rows, strict=True)
     return [
-        pa.array(ids, pa.string()),
+        texts(ids),
         numbers(pa.int64(), array("q", epochs)),
         numbers(pa.int64(), array("q", seqs)),
         numbers(pa.uint8(), bytes(kinds)),
         numbers(pa.uint8(), bytes(codecs)),
         numbers(pa.uint32(), array("I", map(crc32, states))),
-        pa.array(consumed, pa.binary()),
-        pa.array(states, pa.binary()),
+        binaries(consumed),
+        binaries(states),
     ]
+
+
+def texts(values: Sequence[str]) -> Any:
+    """A column of them. `pa.array` is quicker by a little, but the first call of it loads pandas, where that is
+    installed: a fourth of a second in the middle of a commit, and 50 MiB, for nothing."""
+    if PANDAS in sys.modules:
+        return pa.array(values, pa.string())
+    joined = "".join(values)
+    data = joined.encode()
+    if len(data) != len(joined):
+        return column(pa.string(), [len(each.encode()) for each in values], data)
+    return column(pa.string(), map(len, values), data)
+
+
+def binaries(values: Sequence[bytes]) -> Any:
+    """As `texts`."""
+    if PANDAS in sys.modules:
+        return pa.array(values, pa.binary())
+    return column(pa.binary(), map(len, values), b"".join(values))
+
+
+def column(kind: Any, lengths: Iterable[int], data: bytes) -> Any:
+    offsets = array("i", accumulate(lengths, initial=0))
+    return pa.Array.from_buffers(kind, len(offsets) - 1, [None, pa.py_buffer(offsets), pa.py_buffer(data)])
 
 
 def numbers(kind: Any, values: Any) -> Any:
@@ -157,7 +184,7 @@ class Segment:
         """Several states at once, which is much quicker; not compared with their checksums."""
         if self.footer.flags & PACKED:
             return [self.states[row] for row in rows]
-        found: list[bytes] = self.states.take(pa.array(rows, pa.int64())).to_pylist()
+        found: list[bytes] = self.states.take(numbers(pa.int64(), array("q", rows))).to_pylist()
         return found
 
     def states_bytes(self) -> int:

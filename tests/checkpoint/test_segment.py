@@ -1,13 +1,17 @@
+import subprocess
+import sys
+
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ray_durable.checkpoint import segment
 from ray_durable.checkpoint.footer import Form, unwrap, wrap
 from ray_durable.checkpoint.keys import Keys
 from ray_durable.checkpoint.names import part_name, segment_name
 from ray_durable.checkpoint.record import Consumed, Kind, Record
-from ray_durable.checkpoint.segment import decode, encode, rows_of
+from ray_durable.checkpoint.segment import binaries, decode, encode, rows_of, texts
 from ray_durable.errors import DamagedError
 
 NONCE = b"n" * 16
@@ -152,3 +156,37 @@ def test_many_records_without_state_are_no_small_object():
     records = [Record(f"c{n}", 1, n, Kind.TOMBSTONE, b"") for n in range(1000)]
     assert list(decode(NAME, made(records)).records()) == records
     assert not unwrap(NAME, made(records))[0].flags
+
+
+@given(st.lists(st.text()), st.lists(st.binary()))
+def test_columns_are_those_that_arrow_makes(ids, states):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(segment, "PANDAS", "no such module")
+        found = texts(ids), binaries(states)
+    for column, expected in zip(found, (pa.array(ids, pa.string()), pa.array(states, pa.binary())), strict=True):
+        column.validate(full=True)
+        assert column.equals(expected)
+
+
+def test_a_log_does_not_load_pandas():
+    """A first call of `pa.array` would, in the middle of a commit."""
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_PANDAS], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.stdout, done.stderr) == ("3000 False\n", "")
+
+
+WITHOUT_PANDAS = """
+import sys
+from ray_durable.checkpoint import Kind, open_log, recover
+from ray_durable.checkpoint.janitor import Janitor
+log = open_log("memory://", "w")
+janitor = Janitor(log)
+for seq in range(1, 4):
+    for n in range(3000):
+        log.append(f"c{n}", 1, seq, Kind.CHECKPOINT, b"%d" % n * 9, consumed=b"marks" if n == 1 else b"")
+    log.flush()
+    janitor.compact()
+print(len(recover(log.store, "w").coroutines), "pandas" in sys.modules)
+log.close()
+"""
