@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import opcode
 import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -61,6 +62,7 @@ CONSTANTS: Getter = vars(types.CodeType)["co_consts"].__get__
 BYTES: Getter = vars(types.CodeType)["co_code"].__get__
 REPLACE: Callable[..., Any] = types.CodeType.replace
 POSITIONS = types.CodeType.co_positions
+CACHE = opcode.opmap["CACHE"]
 PARTS = (  # what is another one in each body
     "co_code", "_co_code_adaptive", "co_consts", "co_names", "co_varnames", "co_nlocals", "co_stacksize", "co_cellvars",
     "co_linetable", "co_lnotab", "co_exceptiontable",
@@ -115,12 +117,17 @@ def places(code: types.CodeType, fresh: types.CodeType) -> list[int]:
     exactly: dict[Any, int] = {}
     lines: dict[int | None, int] = {}
     for index, (position, operation) in enumerate(instructions(fresh)):
+        if operation == CACHE:
+            continue
         exactly.setdefault((position, operation), index * 2)
         exactly.setdefault(position, index * 2)
         if position[0] is not None:
             lines.setdefault(position[0], index * 2)
     found: list[int] = []
     for position, operation in instructions(code):
+        if operation == CACHE:  # belongs to the instruction before
+            found.append(found[-1] + 2)
+            continue
         offset = exactly.get((position, operation), exactly.get(position, lines.get(position[0])))
         found.append(offset if offset is not None else found[-1] if found else 0)
     return found

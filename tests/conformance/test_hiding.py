@@ -350,3 +350,28 @@ def test_a_debugger_sets_variables(tmp_path):
         assert found == [0, 7, 8], found
         """,
     )
+
+
+def test_the_place_of_a_call_is_found_in_the_bytecode_that_shows(tmp_path):
+    run(
+        tmp_path,
+        """
+        import dis
+
+        def calling():
+            frame = sys._getframe(1)
+            before = [each for each in dis.get_instructions(frame.f_code) if each.offset <= frame.f_lasti]
+            return before[-1].opname, before[-1].positions.lineno - frame.f_code.co_firstlineno, \
+                before[-1].positions.col_offset
+
+        @renewing
+        def steps():
+            yield calling()
+            yield calling()
+            yield [calling(),
+                   calling()]
+
+        found = list(steps())
+        assert found == [("CALL", 2, 10), ("CALL", 3, 10), [("CALL", 4, 11), ("CALL", 5, 11)]], found
+        """,
+    )
