@@ -402,3 +402,51 @@ def operands_of_a_test_are_asked_once(log):
             log("chosen")
         while (yield "while") != 99 and (yield "while") != 99 and not (a and b) and c:
             break
+
+
+def keywords_given_twice(log):
+    def f(**options):
+        return options
+
+    class Owner:
+        def method(self, **options):
+            return options
+
+        def __call__(self, **options):
+            return options
+
+    a, b = {"key": 1, "other": 2}, {"key": 3}
+    o = Owner()
+    for call in (
+        lambda: (yield from calling(f(**a, **(yield "second")))),
+        lambda: (yield from calling(f(**(yield "first"), **b))),
+        lambda: (yield from calling(f(key=(yield "named"), **b))),
+        lambda: (yield from calling(f(**a, key=(yield "after")))),
+        lambda: (yield from calling(o.method(**a, **(yield "method")))),
+        lambda: (yield from calling(o(**a, **(yield "object")))),
+        lambda: (yield from calling(dict(**a, **(yield "builtin")))),
+        lambda: (yield from calling(f(**a, **{"more": (yield "apart")}))),
+        lambda: (yield from calling(f(**(yield "no mapping"), **a))),
+    ):
+        try:
+            log((yield from call()))
+        except TypeError as e:
+            log(str(e))
+    for given in (b, a, {5: 1}):
+        try:
+            log(f(**a, **((yield "given") and given or given)))
+        except TypeError as e:
+            log(str(e))
+        try:
+            log(o.method(**(given, (yield "index"))[0], key=(yield "key")))
+        except TypeError as e:
+            log(str(e))
+        try:
+            log(dict(**a, **(given, (yield "dict"))[0]))
+        except TypeError as e:
+            log(str(e))
+
+
+def calling(value):
+    return value
+    yield
