@@ -80,7 +80,7 @@ def test_yield_points_are_at_the_users_lines(program):
 
 
 def test_what_is_shown_is_python_with_no_marks_in_it(program):
-    for each in json.loads(run(program, "--json", "--resume")):
+    for each in json.loads(run(program, "--json")):
         for text in (each["source"], each["resume"]):
             ast.parse(text)
             assert "‹" not in text
@@ -88,14 +88,18 @@ def test_what_is_shown_is_python_with_no_marks_in_it(program):
     assert "What it is called." in run(program)
 
 
-def test_the_resume_body_is_shown_when_asked_for(program):
-    assert "Resume body" not in run(program)
-    assert run(program, "--resume").count("Resume body") == 3
+def test_both_bodies_are_shown_and_the_resume_body_can_be_left_out(program):
+    assert run(program).count("Resume body") == 3
+    assert "Resume body" not in run(program, "--no-resume")
 
 
 def test_any_function_by_name(program):
     assert [each["function"] for each in json.loads(run(program, "-f", "ordinary", "--json"))] == ["ordinary"]
     assert "has no function 'nobody'" in run(program, "-f", "nobody", code=1)
+    assert [each["function"] for each in json.loads(run(f"{program}:ordinary", "--json"))] == ["ordinary"]
+    assert [each["function"] for each in json.loads(run(f"{program}:Reader.read", "--json"))] == ["Reader.read"]
+    assert "has no function 'nobody'" in run(f"{program}:nobody", code=1)
+    assert "Cannot read" in run(f"{program}.txt:ordinary", code=1)
 
 
 def test_a_refusal_names_file_line_and_reason(program, monkeypatch):

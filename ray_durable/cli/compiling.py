@@ -55,16 +55,20 @@ class Compiled:
 
 @command
 def compile_file(
-    file: Annotated[Path, typer.Argument(help="A Python file. It is read, not imported.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE[:FUNCTION]", help="A Python file, which is read, not imported.")
+    ],
     function: Annotated[
         list[str] | None, typer.Option("--function", "-f", help="This function, durable or not; may be given again.")
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Show the resume body too, which goes on from a frame.")
-    ] = False,
+        bool, typer.Option("--resume/--no-resume", help="Show the resume body too, which goes on from a frame.")
+    ] = True,
     check: Annotated[bool, typer.Option("--check", help="Only say whether all can be made durable.")] = False,
 ) -> Answer:
     """Show what the compiler makes of a file's durable functions. Exit status 1 if it refuses one."""
+    file, named = parted(file)
+    function = [*(function or ()), *named]
     text = read(file)
     try:
         tree = parse(text, str(file))
@@ -84,6 +88,14 @@ def compile_file(
         shown += summary(each) if check else listing(each, resume)
     plain = [{**asdict(each), "resume": each.resume if resume else None} for each in made]
     return Answer(plain, shown, code=1 if refused else 0)
+
+
+def parted(file: Path) -> tuple[Path, list[str]]:
+    """The file, and the function that `FILE:FUNCTION` names, if any."""
+    path, colon, name = str(file).rpartition(":")
+    if not colon or file.exists() or not all(map(str.isidentifier, name.split("."))):
+        return file, []
+    return Path(path), [name]
 
 
 def read(file: Path) -> str:

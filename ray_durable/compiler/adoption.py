@@ -12,7 +12,8 @@ import warnings
 from types import AsyncGeneratorType, CodeType, CoroutineType, FrameType, FunctionType, GeneratorType
 from typing import Any
 
-from ray_durable.compiler.capture import not_started, parts
+from ray_durable.compiler.capture import SNAPSHOTS, not_started, parts
+from ray_durable.compiler.decoration import like
 from ray_durable.compiler.frame import NOT_STARTED, Frame
 from ray_durable.compiler.restore import start_again
 from ray_durable.compiler.unit import CO_ITERABLE_COROUTINE, Unit, unit_of
@@ -45,6 +46,18 @@ def is_suspended(native: Any, frame: FrameType, code: CodeType) -> bool:
     return started
 
 
+def is_half_evaluated(value: Any, frame: FrameType) -> bool:
+    """Whether one of the compiler's variables, and none of the user's, holds a value in a durable frame that runs."""
+    unit, code = unit_of(frame.f_code), frame.f_code
+    if unit is None:
+        return False
+    variables: Any = frame.f_locals
+    holders = [name for name, held in variables.items() if held is value]
+    if SNAPSHOTS:
+        variables.clear()
+    return len(holders) == 1 and holders[0] not in (*unit.variables, *code.co_cellvars, *code.co_freevars)
+
+
 def let_go(native: Any) -> None:
     """Close the un-started original, so that nothing warns of a coroutine that was never awaited."""
     if isinstance(native, CoroutineType):
@@ -57,8 +70,14 @@ def let_go(native: Any) -> None:
         native.close()
 
 
+def maker(function: FunctionType) -> FunctionType | None:
+    """What makes the durable equivalents of an undecorated function's generators; None where it cannot be compiled."""
+    unit = unit_for(function.__code__, function)
+    return None if unit is None else like(function, unit.code)
+
+
 def unit_for(code: CodeType, native: Any) -> Unit | None:
-    """The unit of an undecorated function's code, compiled on first use."""
+    """The unit of an undecorated function's code, compiled on first use. `native`: that function, or what it made."""
     awaitable = code.co_flags & CO_ITERABLE_COROUTINE  # `types.coroutine` copies the code each time it is applied
     key: object = (code.co_filename, code) if awaitable else id(code)
     known = UNITS_OF.get(key)
@@ -71,7 +90,8 @@ def unit_for(code: CodeType, native: Any) -> Unit | None:
 def compiled(code: CodeType, native: Any) -> Unit | None:
     from ray_durable.compiler.pipeline import compile_function
 
-    function = next((each for each in gc.get_referents(native) if type(each) is FunctionType), None)
+    functions = [native] if type(native) is FunctionType else gc.get_referents(native)
+    function = next((each for each in functions if type(each) is FunctionType), None)
     if function is None or function.__code__ is not code:
         return None
     try:

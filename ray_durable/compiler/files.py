@@ -1,4 +1,5 @@
-"""Files in frames: one that is closed comes back closed, as `with open(…) as file` leaves it behind in a local.
+"""Files in frames: one that is closed comes back closed, as `with open(…) as file` leaves it behind in a local, and the
+standard streams come back as those of the process they come to.
 
 An open file cannot be pickled: its descriptor is this process's, and what was written may not be on disk.
 """
@@ -7,16 +8,23 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 from typing import Any
 
 __all__ = ["REDUCERS"]
 
+STREAMS = ("stdin", "stdout", "stderr", "__stdin__", "__stdout__", "__stderr__")
 KINDS = (io.TextIOWrapper, io.BufferedReader, io.BufferedWriter, io.BufferedRandom, io.FileIO)
 
 
 def reduce_file(file: Any) -> tuple[Any, ...]:
+    for name in STREAMS:
+        if file is getattr(sys, name):
+            return getattr, (sys, name)
     if not file.closed:
-        raise TypeError(f"cannot pickle the open file {file.name!r}: close it before this yield point")
+        raise TypeError(
+            f"cannot pickle the open file {file.name!r}: close it before this yield point, or open it with ray_durable.open() to read it"
+        )
     return closed_file, (KINDS.index(type(file)),)
 
 

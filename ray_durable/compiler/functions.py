@@ -15,6 +15,7 @@ from __future__ import annotations
 import builtins
 import functools
 import importlib
+import inspect
 import io
 import os
 import sys
@@ -25,7 +26,8 @@ from typing import Any
 
 from ray_durable.clock import SYSTEM_CLOCK
 from ray_durable.compiler import sources
-from ray_durable.compiler.unit import Source
+from ray_durable.compiler.replacements import INSIDE
+from ray_durable.compiler.unit import Source, unit_of
 from ray_durable.errors import CompileError
 
 Reduced = tuple[Any, ...]
@@ -182,24 +184,43 @@ def reduce_function(function: types.FunctionType) -> Any:
         attributes or None,
         *filter(None, [getattr(function, "__type_params__", ())]),
     )
-    arguments = (source, namespace, function.__closure__ or (), durable)
+    arguments: Reduced = (source, namespace, function.__closure__ or (), durable)
+    if not durable and (unit_of(code) is not None or id(code) in INSIDE):
+        arguments = (*arguments, True)
     return make_function, arguments, state, None, None, fill_function
 
 
+SUSPENDABLE = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 NOT_KEPT = frozenset({"__durable__", "__wrapped__", "upgrade"})  # `durable` makes them anew
 
 
 def make_function(
-    source: Source, namespace: str | dict[str, Any], cells: tuple[types.CellType, ...], durable: bool
+    source: Source,
+    namespace: str | dict[str, Any],
+    cells: tuple[types.CellType, ...],
+    durable: bool,
+    inside: bool = False,
 ) -> types.FunctionType:
-    """A function from its source; `fill_function` does the rest."""
+    """A function from its source; `fill_function` does the rest. `inside`: it stood in durable code."""
     code = sources.code_of(source)
     by_name = dict(zip(source.free, cells, strict=True))
     closure = tuple(by_name[name] for name in code.co_freevars)
     made = types.FunctionType(code, globals_of(namespace), source.qualname.rpartition(".")[2], None, closure)
     made.__qualname__ = source.qualname
     made.__module__ = source.module
+    if inside:
+        return suspending_again(made)
     return compile_again(made, source) if durable else made
+
+
+def suspending_again(made: types.FunctionType) -> types.FunctionType:
+    """A function that suspends where it did when it stood inside durable code."""
+    from ray_durable.compiler.adoption import maker
+
+    if not made.__code__.co_flags & SUSPENDABLE:
+        INSIDE[id(made.__code__)] = made.__code__
+        return made
+    return maker(made) or made
 
 
 def compile_again(made: types.FunctionType, source: Source) -> types.FunctionType:

@@ -20,9 +20,11 @@ import types
 from collections import deque
 from collections.abc import Callable, Iterator
 from operator import attrgetter
+from sys import _getframe, getrefcount
 from typing import Any
 
 from ray_durable.compiler import combinators
+from ray_durable.compiler.replacements import ADOPTABLE, adopted_alone
 
 Reduced = tuple[Any, ...]
 Reducer = Callable[[Any], Reduced]
@@ -56,8 +58,18 @@ RETURNS_ITSELF = (lambda self: self).__code__.co_code
 
 
 def loop_iter(iterable: Any) -> Any:
-    """What `for x in iterable` would step through, as an object that a second `iter` leaves as it is."""
-    return steps_of(iter(iterable))
+    """What `for x in iterable` would step through, as an object that a second `iter` leaves as it is. Generators of
+    undecorated functions are adopted, where nobody else has them and could notice."""
+    iterator = iter(iterable)
+    if type(iterator) in ADOPTABLE:
+        others = getrefcount(iterator) - (3 if iterator is iterable else 2)
+        if others == 1:
+            from ray_durable.compiler.adoption import is_half_evaluated
+
+            others -= is_half_evaluated(iterator, _getframe(1))
+        if others <= 0:
+            return adopted_alone(iterator)
+    return steps_of(iterator)
 
 
 def steps_of(iterator: Any) -> Any:

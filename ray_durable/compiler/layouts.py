@@ -16,6 +16,7 @@ from typing import Any
 from ray_durable.compiler.capture import CLOSING, FORWARD, STEPS, is_over, parts
 from ray_durable.compiler.frame import UNBOUND
 from ray_durable.compiler.iterators import decode
+from ray_durable.compiler.passes.names import is_iterator
 from ray_durable.compiler.replacements import Awaited
 from ray_durable.compiler.support import is_awaitable
 from ray_durable.compiler.unit import Unit, unit_of
@@ -42,10 +43,10 @@ class Layout:
         self.suffix = "" if unit.mode == "native" and not unit.path else suffix(unit)
         self.blank = (None,) * len(unit.variables), (None,) * len(unit.temporaries)
         self.order = (*unit.variables, self.to, self.delegate, self.cells, *unit.temporaries)
-        prefix = self.at.removesuffix("at") + "it"
         held = [()] + [point.temporaries for point in unit.points]
-        self.loops = [tuple(name for name in names if name.startswith(prefix)) for names in held]
-        self.held = [tuple(name for name in names if not name.startswith(prefix)) for names in held]
+        prefix = self.at.removesuffix("at")
+        self.loops = [tuple(name for name in names if is_iterator(name, prefix)) for names in held]
+        self.held = [tuple(name for name in names if not is_iterator(name, prefix)) for names in held]
         self.makes_functions = any(isinstance(each, types.CodeType) for each in unit.code.co_consts)
         self.whole: list[Any] = [getter((self.at, *unit.variables, *names)) for names in self.held]
         """How to take the state: where all variables have a value, until once one had none."""
@@ -243,6 +244,7 @@ def where(unit: Unit) -> tuple[str, str, int]:
 def not_durable(obj: Any, code: types.CodeType) -> CannotPickleError:
     kind = type(obj).__name__.replace("_", " ")
     reason = (
-        f"this {kind} is not durable, so it cannot be pickled. Put @durable (or @ray_durable.remote) on the function."
+        f"this {kind} is not durable, so it cannot be pickled. Put @durable (or @ray_durable.remote) on the function, "
+        f"or the call into the loop itself: `for … in {code.co_name}(…)`."
     )
     return CannotPickleError(reason, code.co_qualname, code.co_filename, code.co_firstlineno)

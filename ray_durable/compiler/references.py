@@ -23,7 +23,7 @@ import pickle
 import types
 from typing import Any
 
-from ray_durable.compiler import files
+from ray_durable.compiler import csv_readers, files
 from ray_durable.compiler.diagnosis import Unpicklable, find_unpicklable
 from ray_durable.compiler.exceptions import reduce_exception
 from ray_durable.compiler.functions import (
@@ -56,10 +56,37 @@ class Table(dict[type, Any]):
         found = copyreg.dispatch_table.get(kind)
         if found is None:
             found = reduce_exception if issubclass(kind, BaseException) else class_parts().get(kind)
+            if found is None and asks_too_early(kind):
+                found = reduce_plainly
             if found is None:
                 raise KeyError(kind)
             self[kind] = found
         return found
+
+
+def asks_too_early(kind: type) -> bool:
+    """Whether plain unpickling would ask an object's own `__getattr__` for `__setstate__` before it has any attribute,
+    which in proxies and wrappers ends in recursion: what was saved could not be loaded."""
+    if not hasattr(kind, "__getattr__") or hasattr(kind, "__setstate__") or issubclass(kind, type):
+        return False
+    return all(getattr(kind, name) is getattr(object, name) for name in ("__reduce__", "__reduce_ex__"))
+
+
+def reduce_plainly(obj: Any) -> tuple[Any, ...]:
+    """As pickle does, with a state that is set without asking the object."""
+    reduced: Any = object.__reduce_ex__(obj, pickle.HIGHEST_PROTOCOL)
+    make, args, *rest = reduced
+    state, items, pairs = (*rest, None, None, None)[:3]
+    return (make, args, state, items, pairs) if state is None else (make, args, state, items, pairs, set_plainly)
+
+
+def set_plainly(obj: Any, state: Any) -> None:
+    """Give an object its attributes: those of its `__dict__`, and those of its slots, if it has both."""
+    own, slots = state if isinstance(state, tuple) else (state, None)
+    if own:
+        object.__getattribute__(obj, "__dict__").update(own)
+    for name, value in (slots or {}).items():
+        object.__setattr__(obj, name, value)
 
 
 def dispatch_table(*, by_key: bool = False, met: list[Any] | None = None, functions: bool = False) -> Table:
@@ -72,7 +99,7 @@ def dispatch_table(*, by_key: bool = False, met: list[Any] | None = None, functi
     met both ways would become two.
 
     Example: class Codec(pickle.Pickler): dispatch_table = dispatch_table(by_key=True)"""
-    table = Table(REDUCERS | files.REDUCERS)
+    table = Table(REDUCERS | files.REDUCERS | csv_readers.REDUCERS)
     table |= suspendable(Writer(by_key=by_key, met=met, functions=functions))
     table[types.CellType] = reduce_cell_of_functions if functions else reduce_cell
     table[types.ModuleType] = reduce_module

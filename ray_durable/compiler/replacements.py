@@ -8,13 +8,16 @@ un-started. Everything here is on the path of a call, hence the plain dictionari
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+import inspect
+import operator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from functools import partial
+from sys import getrefcount
 from types import AsyncGeneratorType, CodeType, CoroutineType, FunctionType, GeneratorType, MethodType, ModuleType
 from typing import Any
 
-from ray_durable.compiler.unit import UNITS, Unit
+from ray_durable.compiler.unit import CO_ITERABLE_COROUTINE, UNITS, Unit
 from ray_durable.errors import CompileError
 
 Callback = Callable[..., Any]
@@ -68,8 +71,10 @@ def suspending(function: Any) -> Callback | None:
         compiled = function.__dict__.get("__durable__")
         if compiled is None:
             unit = UNITS.get(id(function.__code__))
-            if (unit is not None and unit.kind == "plain") or id(function.__code__) in LAMBDAS:
+            if (unit is not None and unit.kind == "plain") or id(function.__code__) in INSIDE:
                 return twin_of_nested(function)
+            if unit is None and function.__code__.co_flags & GENERATOR_FLAGS == CO_GENERATOR:
+                return maker_of(function)
         elif compiled.kind == "plain":
             twin: Callback = compiled.twin
             return twin
@@ -84,6 +89,20 @@ def suspending(function: Any) -> Callback | None:
         inner = suspending(called) if type(called) is FunctionType else None
         return None if inner is None else MethodType(inner, function)
     return None
+
+
+def maker_of(function: FunctionType) -> Callback | None:
+    """What is delegated to instead of calling an undecorated generator function: returns a durable generator at once,
+    wherever that may be kept and stepped through."""
+    from ray_durable.compiler.adoption import maker
+
+    made = maker(function)
+    return None if made is None else named_like(function, partial(making, made))
+
+
+def making(function: Callback, /, *arguments: Any, **keywords: Any) -> Generator[Any, Any, Any]:
+    return function(*arguments, **keywords)
+    yield
 
 
 def twin_of_nested(function: FunctionType) -> Callback | None:
@@ -101,8 +120,10 @@ def twin_of_nested(function: FunctionType) -> Callback | None:
     return None if known[1] is None else like(function, known[1].code)
 
 
+CO_GENERATOR = inspect.CO_GENERATOR
+GENERATOR_FLAGS = CO_GENERATOR | CO_ITERABLE_COROUTINE
 NESTED_TWINS: dict[int, tuple[CodeType, Unit | None]] = {}  # by id of the native code, which is kept alive here
-LAMBDAS: dict[int, CodeType] = {}  # by id, those of plain lambdas inside durable code
+INSIDE: dict[int, CodeType] = {}  # by id: plain lambdas inside durable code, and restored functions that stood there
 BOUND = frozenset({MethodType, type([].append), type("".__str__)})
 BUILTIN_KINDS = frozenset({type(len), type(str.join), type("".__str__), type})
 
@@ -218,6 +239,8 @@ def coroutine_wrapper() -> type:
 
 
 COROUTINE_WRAPPER = coroutine_wrapper()
+HOLDERS = frozenset({enumerate, filter, map, zip})
+ADOPTABLE = HOLDERS | {GeneratorType}
 
 
 def delegate(source: Any) -> Any:
@@ -234,7 +257,28 @@ def delegate(source: Any) -> Any:
     if type(getattr(kind, "__iter__", None)) is FunctionType:  # a class of the user's, whose generator may be durable
         iterator = iter(source)
         return delegate(iterator) if type(iterator) is GeneratorType else Awaited(iterator)
+    if kind in HOLDERS and getrefcount(source) <= 2:
+        return adopted_alone(source)
     return source
+
+
+def adopted_alone(iterator: Any) -> Any:
+    """An iterator whose type is in `ADOPTABLE`, and which nobody else has: generators of undecorated functions, also
+    those that only it steps through, are adopted."""
+    if type(iterator) is GeneratorType:
+        return iterator if id(iterator.gi_code) in UNITS else adopt(iterator)
+    make, held, *state = iterator.__reduce__()
+    alone = 3 if make is zip else 4  # `each`, the question, and the tuple, which is a zip's own
+    steps: list[Any] = []
+    for each in held:
+        is_ours = type(each) in ADOPTABLE and getrefcount(each) <= alone
+        steps.append(adopted_alone(each) if is_ours else each)
+    if all(map(operator.is_, held, steps)):
+        return iterator
+    made = make(*steps)
+    for each in state:
+        made.__setstate__(each)
+    return made
 
 
 def manager(source: Any) -> Any:

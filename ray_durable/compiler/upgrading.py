@@ -60,7 +60,7 @@ class Upgrading(Layout):
 
     def words(self, names: tuple[str, ...]) -> str:
         """What the compiler holds at a yield point, in words."""
-        loops = sum(name.lstrip("_d").startswith("it") for name in names)
+        loops = sum(name.rstrip("0123456789").endswith("it") for name in names)
         return f"{loops} loops and {len(names) - loops} half-done blocks or expressions"
 
     def refused(self, what: str) -> RestoreError:

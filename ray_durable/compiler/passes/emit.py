@@ -16,7 +16,7 @@ from ray_durable.compiler import support
 from ray_durable.compiler.passes.build import HELPER_MARK, NOWHERE, constant, load, located
 from ray_durable.compiler.passes.source import FUTURE_FLAGS
 from ray_durable.compiler.passes.walking import fill_positions, walk
-from ray_durable.compiler.replacements import LAMBDAS
+from ray_durable.compiler.replacements import INSIDE
 from ray_durable.compiler.unit import Source
 from ray_durable.errors import UnsupportedSyntaxError
 
@@ -127,5 +127,5 @@ def finish(code: CodeType, made: str, wanted: str, found: Found) -> CodeType:
     if path is not None:
         found(path, code)
     elif name == "<lambda>" and not code.co_flags & CO_GENERATOR:
-        LAMBDAS[id(code)] = code
+        INSIDE[id(code)] = code
     return code

@@ -91,6 +91,11 @@ class Names:
         return name
 
 
+def is_iterator(name: str, prefix: str) -> bool:
+    """Whether it is the compiler's variable for a loop's iterator."""
+    return name.startswith(prefix) and re.fullmatch(r"it\d+", name[len(prefix) :]) is not None
+
+
 def is_ours(name: str, prefix: str) -> bool:
     """Whether a variable is one of the compiler's, in a function whose names have this prefix."""
     return " " in name or (name.startswith(prefix) and RESERVED.match(name[len(prefix) :]) is not None)
