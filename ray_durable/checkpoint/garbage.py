@@ -1,8 +1,8 @@
 """How much of what a log has stored is still needed: an estimate, by which compaction is begun.
 
 All that was written since the last compaction may be garbage: it is taken for such. Of what the last one kept it is
-noticed when a coroutine ends or goes, and when a large state shrinks. Watching costs 0.05 µs a record, so small states
-are counted by their average.
+noticed when a coroutine ends or goes, and when a large state shrinks. Watching happens for each record and must cost
+next to nothing, so small states are counted by their average.
 """
 
 from __future__ import annotations

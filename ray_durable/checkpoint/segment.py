@@ -5,8 +5,8 @@ few records, which would be mostly schema, have a form of their own (`packed`). 
 a digest of all columns but the states lets `salvage` tell whose records a damaged object held, and a CRC per record
 which states are still good.
 
-Measured: 0.4 µs a record in batches of 64, 0.15 in batches of 1,000. Segments are written once and soon compacted, so
-LZ4, which costs 0.1 µs a record, is for them; parts stay, and are packed by zstd (0.8 µs) to half of that.
+Segments are written once and soon compacted, so the quick LZ4 is for them; parts stay, and are packed by zstd, which
+takes longer, to about half of that.
 """
 
 from __future__ import annotations
