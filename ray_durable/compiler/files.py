@@ -22,9 +22,8 @@ def reduce_file(file: Any) -> tuple[Any, ...]:
         if file is getattr(sys, name):
             return getattr, (sys, name)
     if not file.closed:
-        raise TypeError(
-            f"cannot pickle the open file {file.name!r}: close it before this yield point, or open it with ray_durable.open() to read it"
-        )
+        instead = "close it before this yield point, or read it through ray_durable.open()"
+        raise TypeError(f"cannot pickle the open file {file.name!r}: {instead}")
     return closed_file, (KINDS.index(type(file)),)
 
 
