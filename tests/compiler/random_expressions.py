@@ -274,4 +274,6 @@ class Expressions:
             # 3.11 asks a false first operand for its truth once; the language, and later versions, twice
             lambda: f"({self.odd(d)} and {self.odd(d)} {'or' if sys.version_info >= (3, 12) else 'and'} {self.odd(d)})",
             lambda: f"({n(d)} is not {self.read()})",
+            lambda: f"({n(d)} and {n(d)} and {self.odd(d)} and {self.odd(d)})",
+            lambda: f"({n(d)} > 9 or {n(d)} > 9 or {self.odd(d)} < {n(d)} < 9)",
         )()

@@ -52,7 +52,8 @@ class Statements(Expressions):
                 self.definition, self.definition,
             )(place)  # fmt: skip
             return
-        self.one_of(self.assignment, self.assignment, self.effect, self.raising, self.leaving, self.in_flight)(place)
+        often = self.leaving if place.in_loop else self.assignment
+        self.one_of(self.assignment, often, self.effect, self.raising, self.leaving, self.in_flight)(place)
 
     # ---- simple ones -------------------------------------------------------------------------------------------------
     def assignment(self, place: Place) -> None:
@@ -246,7 +247,7 @@ class Statements(Expressions):
             self.block(place.block())
 
     def caught(self) -> str:
-        kind = self.one_of("ValueError", "(KeyError, Boom)", "Exception", "Boom", "BaseException")
+        kind = self.one_of("ValueError", "(KeyError, Boom)", "Exception", "StopIteration", "BaseException")
         return f"chosen(log, {self.number(1)}, {kind})" if self.pick(6) == 0 else kind
 
     def try_(self, place: Place) -> None:
