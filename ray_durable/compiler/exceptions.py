@@ -49,6 +49,17 @@ def reduce_exception(exc: BaseException) -> Reduced:
     return new_exception, (cls,), state, None, None, fill_exception
 
 
+def reduce_exception_sharing(exc: BaseException) -> Reduced:
+    """The same for a pickler with `reduce_traceback`: exceptions that share a traceback go on sharing it. By that,
+    among other things, `except*` knows the parts of the group that it has split."""
+    make, args, state, *rest = reduce_exception(exc)
+    return make, args, (*state[:-1], exc.__traceback__), *rest
+
+
+def reduce_traceback(traceback: types.TracebackType) -> Reduced:
+    return make_traceback, (traceback_entries(traceback),)
+
+
 def own_reduction(exc: BaseException) -> tuple[Any, tuple[Any, ...], Any] | None:
     """What the class's own `__reduce__`, if it has one, says: maker, arguments, state."""
     cls: type = type(exc)
@@ -130,7 +141,7 @@ def fill_exception(exc: BaseException, state: tuple[Any, ...]) -> None:
     exc.__cause__ = cause
     exc.__context__ = context
     exc.__suppress_context__ = suppress  # last: setting a cause sets it
-    exc.__traceback__ = make_traceback(entries)
+    exc.__traceback__ = make_traceback(entries) if isinstance(entries, tuple) else entries
 
 
 # ---- tracebacks ------------------------------------------------------------------------------------------------------

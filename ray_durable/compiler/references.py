@@ -25,7 +25,7 @@ from typing import Any
 
 from ray_durable.compiler import csv_readers, files
 from ray_durable.compiler.diagnosis import Unpicklable, find_unpicklable
-from ray_durable.compiler.exceptions import reduce_exception
+from ray_durable.compiler.exceptions import reduce_exception_sharing, reduce_traceback
 from ray_durable.compiler.functions import (
     class_parts,
     is_importable,
@@ -55,7 +55,7 @@ class Table(dict[type, Any]):
     def __missing__(self, kind: type) -> Any:
         found = copyreg.dispatch_table.get(kind)
         if found is None:
-            found = reduce_exception if issubclass(kind, BaseException) else class_parts().get(kind)
+            found = reduce_exception_sharing if issubclass(kind, BaseException) else class_parts().get(kind)
             if found is None and asks_too_early(kind):
                 found = reduce_plainly
             if found is None:
@@ -103,6 +103,7 @@ def dispatch_table(*, by_key: bool = False, met: list[Any] | None = None, functi
     table |= suspendable(Writer(by_key=by_key, met=met, functions=functions))
     table[types.CellType] = reduce_cell_of_functions if functions else reduce_cell
     table[types.ModuleType] = reduce_module
+    table[types.TracebackType] = reduce_traceback
     return table
 
 

@@ -134,18 +134,22 @@ def close_natively(iterator: Any) -> None:
 
 
 def forward_group(saved: Saved | None) -> None:
-    """`forward`, for the clause of an `except*`: the part of the group that it handles was split off just now."""
-    forward(saved)
+    """`forward`, for the clause of an `except*`: the part of the group that it handles was split off just now, and so
+    was the rest, which is out of reach. Both are known as parts by having the group's own traceback, so that stays as
+    it is now."""
     current = sys.exception()
-    if saved is not None and current is not None and current is not saved[0] and isinstance(current, type(saved[0])):
-        current.__context__ = saved[3]
+    if saved is None or current is None or current is saved[0] or not isinstance(current, type(saved[0])):
+        forward(saved)
+        return
+    forward((saved[0], None, *saved[2:]))
+    current.__context__ = saved[3]
 
 
 def forward_clause(saved: Saved, group: Saved) -> None:
     """`forward`, for what a clause of an `except*` raised before. A part of the group that it had raised again is known
-    by having the group's own traceback, cause and context: a pickle has no tracebacks, so it gets today's."""
+    by having the group's own traceback, cause and context, so it gets today's."""
     forward(saved)
-    if saved[1] is None and all(one is other for one, other in zip(saved[1:4], group[1:4], strict=True)):
+    if all(one is other for one, other in zip(saved[1:4], group[1:4], strict=True)):
         whole = {id(leaf) for leaf in leaves(group[0])}
         if all(id(leaf) in whole for leaf in leaves(saved[0])):
             saved[0].__traceback__ = group[0].__traceback__
