@@ -77,6 +77,38 @@ def test_a_loop_that_never_yields_is_captured_at_every_back_edge_that_is_due():
     assert count > 80
 
 
+@durable
+def leaves_early(n, left):
+    try:
+        for i in range(2 * n):
+            if i > n:
+                return "early"
+            with left:
+                for k in range(3):
+                    if i + k > 2 * n:
+                        return k
+        return "late"
+    finally:
+        left.append(i)
+
+
+class Left(list):
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.append("exit")
+
+
+def test_a_loop_that_is_left_by_return_through_a_finally_goes_on_with_its_iterator():
+    """Found by random programs, through pickle: letting the iterator go was taken for making it anew in each pass."""
+    native, left = Left(), Left()
+    expected = leaves_early(3, native)
+    result, count = drive(twin_of(leaves_early, back_edges=True)(3, left))
+    assert (result, left) == (expected, native)
+    assert count > 10
+
+
 def test_it_does_not_suspend_unless_due():
     DUE.on = False
     with pytest.raises(StopIteration) as stop:

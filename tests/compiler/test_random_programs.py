@@ -18,6 +18,7 @@ from tests.compiler import roundtrip
 from tests.compiler.random_parts import Boom, Halt
 from tests.compiler.random_programs import Program, load
 from tests.compiler.roundtrip import Close, Events, Reply, cut_short, difference, durable_of, run, without_lines
+from tests.compiler.through_pickle import Trips
 
 KINDS = ("generator", "coroutine", "async_generator", "plain", "looping")
 COUNTS = {"generator": 1000, "coroutine": 350, "async_generator": 350, "plain": 250, "looping": 50}  # 6 to 90 ms each
@@ -26,6 +27,9 @@ SEED = int(os.environ.get("RAY_DURABLE_RANDOM_SEED", "1"))
 EXAMPLES = 15  # of each kind, by hypothesis, which shrinks what fails
 YIELDS_MAX = 60
 THROWN = (ValueError, KeyError, RuntimeError, Boom, Halt, StopIteration, StopAsyncIteration, GeneratorExit)
+
+
+TRIPS = Trips()
 
 
 class Stop(BaseException):
@@ -75,17 +79,22 @@ def check(text: str, name: str, kind: str, chance: random.Random, scripts: int =
             seen = comparable(exact(cut_short(fresh.events, native.events)), text)
             assert seen == expected, difference("fresh", expected, seen)
             expected = without_lines(expected)
-            plans: dict[str, Callable[[int], bool]] = {
-                "restored": lambda n: True,
-                "restored at some": lambda n, wanted=wanted: (n * 7919 * wanted) % 1 < 0.3,
+            some = lambda n, wanted=wanted: (n * 7919 * wanted) % 1 < 0.3
+            plans: dict[str, tuple[Callable[[int], bool], Trips | None]] = {
+                "restored": (lambda n: True, None),
+                "pickled": (lambda n: True, TRIPS),
+                "restored at some": (some, TRIPS if wanted < 0.5 else None),
             }
-            for what, plan in plans.items():
-                got = run(function, reply, True, plan, back_edges=back_edges)
+            for what, (plan, round_trip) in plans.items():
+                if round_trip is not None and "locals()" in text:  # those of a restored function are what it names
+                    continue
+                got = run(function, reply, True, plan, back_edges=back_edges, round_trip=round_trip)
                 seen = comparable(without_lines(got.events), text)
                 assert seen == expected, difference(what, expected, seen)
     finally:
         DUE.on = False
         roundtrip.MADE.pop(id(function), None)
+        TRIPS.kept.clear()
 
 
 def comparable(events: Events, text: str) -> Events:
@@ -159,3 +168,4 @@ def run_seeds(kind: str, first: int, count: int, depth: Callable[[int], int]) ->
         except BaseException as error:
             error.add_note(f"RAY_DURABLE_RANDOM_SEED={seed}, {kind}\n{text}")
             raise
+    assert TRIPS.made > count / 10, "many states can be pickled"

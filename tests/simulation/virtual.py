@@ -79,7 +79,8 @@ class LoopExecutor:
 
 
 class Here(OneThread):
-    """Where no thread may be waited for: whoever waits makes the commits himself, and while he does waits no more."""
+    """Where no thread may be waited for: whoever waits makes the commits himself, and while he does, or when there are
+    none to make, waits no more."""
 
     def __init__(self, log):
         self.log = log
@@ -88,10 +89,12 @@ class Here(OneThread):
     def wait_for(self, predicate, timeout=None):
         if self.committing:
             return predicate()
-        while not predicate():
+        made = None
+        while not predicate() and made != self.log.progress.next:
+            made = self.log.progress.next
             self.committing = True
             try:
                 self.log.run_commits()
             finally:
                 self.committing = False
-        return True
+        return predicate()

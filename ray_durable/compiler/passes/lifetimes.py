@@ -58,6 +58,8 @@ def let_go_at_return(body: list[ast.stmt], names: Names, loops: tuple[str, ...] 
 
 def returning(statement: ast.Return, names: Names, loops: tuple[str, ...]) -> list[ast.stmt]:
     gone = [located(each, statement) for each in clear(loops)]
+    for each in gone:
+        each.leaves = True  # type: ignore[attr-defined]
     if statement.value is None or isinstance(statement.value, ast.Constant):
         return [*gone, statement]
     held = names.fresh("item")

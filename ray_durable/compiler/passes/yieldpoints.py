@@ -97,13 +97,14 @@ def number(body: list[ast.stmt], context: Context) -> None:
 
 
 def assigned(body: list[ast.stmt], constants: bool = False) -> dict[str, None]:
-    """The plain names that a block assigns, in order; `constants`: also those that it clears, or binds in a test."""
+    """The plain names that a block assigns, in order; `constants`: also those that it clears, but for a `return`, or
+    binds in a test."""
     found: dict[str, None] = {}
     stack = list(reversed(body))
     while stack:
         statement = stack.pop()
         if isinstance(statement, ast.Assign):
-            if constants or not isinstance(statement.value, ast.Constant):
+            if not isinstance(statement.value, ast.Constant) or (constants and not hasattr(statement, "leaves")):
                 found |= dict.fromkeys(name for target in statement.targets for name in names_in(target))
         elif isinstance(statement, ast.For | ast.AsyncFor):
             found |= dict.fromkeys(names_in(statement.target))
