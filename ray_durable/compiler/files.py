@@ -13,17 +13,19 @@ from typing import Any
 
 __all__ = ["REDUCERS"]
 
-STREAMS = ("stdin", "stdout", "stderr", "__stdin__", "__stdout__", "__stderr__")
+STANDARD = ("stdin", "stdout", "stderr")
+STREAMS: dict[object, str] = {**dict(enumerate(STANDARD)), **{f"<{name}>": name for name in STANDARD}}
+"""By the names that they have as files: their own, or their descriptor's number where somebody has wrapped them."""
 KINDS = (io.TextIOWrapper, io.BufferedReader, io.BufferedWriter, io.BufferedRandom, io.FileIO)
 
 
 def reduce_file(file: Any) -> tuple[Any, ...]:
-    for name in STREAMS:
-        if file is getattr(sys, name):
-            return getattr, (sys, name)
     if not file.closed:
+        name = getattr(file, "name", None)
+        if type(file) is io.TextIOWrapper and name in STREAMS:
+            return getattr, (sys, STREAMS[name])
         instead = "close it before this yield point, or read it through ray_durable.open()"
-        raise TypeError(f"cannot pickle the open file {file.name!r}: {instead}")
+        raise TypeError(f"cannot pickle the open file {name!r}: {instead}")
     return closed_file, (KINDS.index(type(file)),)
 
 
