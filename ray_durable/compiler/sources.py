@@ -42,10 +42,14 @@ def source_of(function: types.FunctionType) -> Source:
     code = function.__code__
     if (made := MADE.get(id(code))) is not None:
         return replace(made[1], module=function.__module__ or "", qualname=function.__qualname__)
+    alike: list[Source] = []
     for root in list(ROOTS.get(code.co_filename, ())):  # `part` may add to them
         for node, class_name in definitions(root):
             if is_definition_of(node, code) and (inner := part(root, node, class_name, function)) is not None:
-                return inner
+                if code.co_name != "<lambda>" or is_same(code_of(inner), code):
+                    return inner
+                if not root.qualname.endswith("<lambda>"):  # another lambda of that line, by itself
+                    alike.append(inner)
     lines = linecache.getlines(code.co_filename, function.__globals__)
     if not lines:
         for typed in consoles.texts(function):
@@ -54,6 +58,8 @@ def source_of(function: types.FunctionType) -> Source:
                 return candidate
     if code.co_name == "<lambda>":
         candidate = lambda_source(function, lines)
+        if candidate is None and len({each.text for each in alike}) == 1:
+            candidate = alike[0]
         if candidate is None:
             raise lambda_without_source(code)
         return candidate
@@ -180,7 +186,7 @@ def lambda_source(function: types.FunctionType, lines: list[str]) -> Source | No
                 text, function.__module__ or "", function.__qualname__, code.co_filename, node.lineno, class_name,
                 code.co_freevars,
             )  # fmt: skip
-            if code_of(found).co_code == code.co_code and is_alike(code_of(found), code):
+            if is_same(code_of(found), code):
                 return found
         elif isinstance(node, ast.ClassDef):
             class_name = node.name
