@@ -56,6 +56,7 @@ class Controller:
         self.settings = settings
         self.takeover = takeover
         self.begun: asyncio.Task[None] | None = None
+        self.cancelling: set[asyncio.Task[None]] = set()
         self.leader: Leader
         cluster.ignore_unread_errors()
         # Ray restarts a killed controller without calling anything: begin by a call of our own.
@@ -239,12 +240,13 @@ class Controller:
         try:
             return await self.outcome(await asyncio.shield(admitted))
         except asyncio.CancelledError:
-            admitted.add_done_callback(self.cancel_admitted)  # not in this call, which Ray may cancel again
+            cancelling = asyncio.create_task(self.cancel_admitted(admitted))  # Ray may cancel this call again
+            self.cancelling.add(cancelling)
+            cancelling.add_done_callback(self.cancelling.discard)
             raise
 
-    def cancel_admitted(self, admitted: asyncio.Task[Entry]) -> None:
-        if not admitted.cancelled() and admitted.exception() is None:
-            self.fleet.spawn(asking.cancel(self.leader, admitted.result()))
+    async def cancel_admitted(self, admitted: asyncio.Task[Entry]) -> None:
+        await asking.cancel(self.leader, await admitted)
 
     async def admit(self, header: dict[str, Any], state: bytes, get_if_exists: bool = False) -> str:
         """Admit a coroutine; returns its id, or that of the one that has its name. Raises: NameTakenError."""
