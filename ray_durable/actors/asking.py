@@ -94,8 +94,8 @@ async def cancel(leader: Leader, entry: Entry) -> bool:
             try:
                 if await record.handle.cancel.remote(leader.term, entry.header.id):
                     return True
-            except ray.exceptions.RayActorError:
-                pass
+            except (ray.exceptions.RayActorError, ray.exceptions.TaskCancelledError):
+                pass  # it has died; or Ray has cancelled our call too, as one made by the call that was cancelled
         elif not entry.owner:
             await leader.cancel_unplaced(entry)
             if entry.finished is not None:
